@@ -150,8 +150,9 @@ class Line(NamedTuple):
 
     number: 1-based within the side, in order of offset; whole: the line is exactly one complete PDU;
     flags: words of flags.json; layer: APPLICATION, or TLS for records; frames: numbers of the frames that
-    carried it; time: ns, of its first octet; order: place of its first octet among all octets of the
-    *conversation*, both sides, in order of delivery: lines sorted by it stand in capture order.
+    carried it; time: ns, of its first octet; order: place of its first octet among all octets that the
+    analyzer delivered, of every conversation and side: lines sorted by it stand in capture order. (A held-back
+    line is made later than a line behind it, so the order of making is not the order of capture.)
     """
 
     conversation: int
@@ -183,7 +184,7 @@ class Missing(NamedTuple):
 class Note(NamedTuple):
     """An oddity that was seen: a value, never an exception.
 
-    kind: one word of `capture.notes`' table; text: a sentence; frame 0, conversation 0, offset -1 = none.
+    kind: a key of `capture.glossary.NOTES`; text: a sentence; frame 0, conversation 0, offset -1 = none.
     octets: the other copy, for an overlap conflict.
     """
 
