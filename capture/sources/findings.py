@@ -1,0 +1,72 @@
+"""What a container says besides its frames: interfaces, comments, and notes on what is wrong with it.
+
+Claim: memory stays bounded whatever the file holds; passing a limit is itself a note, never a silent loss.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from capture.model import Note
+
+NOTES_PER_KIND = 100  # a file with a million bad blocks is one finding, not a million; the count goes on
+COMMENT_OCTETS = 16 << 20  # comments are kept in memory until the capture is closed: as much as one largest block
+
+CUT = "capture-cut"  # the file ends inside a record
+REFUSED = "capture-refused"  # a length nobody can believe: reading stops there
+BROKEN = "capture-broken"  # a block that contradicts itself is skipped, or read as far as it can be
+SKIPPED = "capture-skipped"  # a block type that we do not know
+TIMELESS = "capture-timeless"  # frames of a Simple Packet Block have no time
+KINDS = (CUT, REFUSED, BROKEN, SKIPPED, TIMELESS)
+
+
+class Interface(NamedTuple):
+    """Where frames came from. link: LINKTYPE_ number; snap: most octets kept of a frame, 0 = no limit;
+    fcs: octets of frame check sequence at each frame's end, 0 = none or unknown; name: ``""`` if not told."""
+
+    link: int
+    snap: int = 0
+    fcs: int = 0
+    name: str = ""
+
+
+class Comment(NamedTuple):
+    """A person's words in the file. frame: the number of the frame they belong to, 0 = the section or an interface."""
+
+    frame: int
+    text: str
+
+
+class Findings:
+    """Collects what the walkers of `pcap` and `pcapng` meet. Lists grow while the frames are read."""
+
+    def __init__(self) -> None:
+        self.interfaces: list[Interface] = []
+        self.comments: list[Comment] = []
+        self.notes: list[Note] = []
+        self._told: dict[str, int] = {}
+        self._comment_octets = 0
+
+    def note(self, kind: str, text: str, frame: int = 0) -> None:
+        told = self._told[kind] = self._told.get(kind, 0) + 1
+        if told <= NOTES_PER_KIND:
+            self.notes.append(Note(kind, text, frame))
+
+    def once(self, kind: str, text: str, frame: int = 0) -> None:
+        """Note it unless exactly these words were noted before."""
+        if all(note.text != text for note in self.notes):
+            self.note(kind, text, frame)
+
+    def comment(self, octets: bytes, frame: int = 0) -> None:
+        self._comment_octets += len(octets)
+        if self._comment_octets > COMMENT_OCTETS:
+            self.once(SKIPPED, f"the comments exceed {COMMENT_OCTETS} octets; the rest of them is not kept")
+            return
+        self.comments.append(Comment(frame, octets.decode("utf-8", "backslashreplace")))
+
+    def close(self) -> None:
+        """Say what the limit kept back."""
+        for kind, told in self._told.items():
+            if told > NOTES_PER_KIND:
+                self.notes.append(Note(kind, f"and {told - NOTES_PER_KIND} more notes of this kind"))
+        self._told.clear()

@@ -1,0 +1,137 @@
+"""The octets of a file, a pipe or a gzip, a gulp at a time.
+
+Claim: nothing is read whole, a live pipe is passed on as it comes, and a stream that breaks (a gzip cut short)
+gives everything in front of the break before it says so.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+import sys
+import zlib
+from pathlib import Path
+from typing import Protocol
+
+from capture.errors import UnreadableCapture
+
+GULP = 1 << 20  # octets asked of the system at once: larger gains nothing measurable, smaller costs calls
+SIP = 1 << 16  # packed octets at once: each member of a gzip copies what is left of a sip, so sips are small
+_GZIP = b"\x1f\x8b"
+_WBITS_GZIP = 31  # zlib: a gzip wrapper round a 32 KiB window
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes | None: ...
+    def close(self) -> None: ...
+
+
+class _StandardInput:
+    """Standard input, unbuffered: what has come, not what will come. It is not ours to close."""
+
+    def read(self, size: int, /) -> bytes:
+        source = sys.stdin.buffer
+        return source.read1(size) if isinstance(source, io.BufferedReader | io.BytesIO) else source.read(size)
+
+    def close(self) -> None:
+        return
+
+
+class Octets:
+    """A source of octets. ``read()`` gives the next gulp, ``b""`` at the end; ``broken`` then says why, if it broke.
+
+    `open_octets` makes one. Raises `UnreadableCapture` when the system refuses to read on.
+    """
+
+    def __init__(self, source: _Readable, name: str) -> None:
+        self.name = name
+        self.broken = ""
+        self._source = source
+        self._head = b""
+        while len(self._head) < len(_GZIP) and (more := self._pull(GULP)):
+            self._head += more
+        self.gzip = self._head.startswith(_GZIP)
+        self._gunzip = zlib.decompressobj(_WBITS_GZIP)
+
+    def _pull(self, size: int) -> bytes:
+        try:
+            return self._source.read(size) or b""
+        except OSError as error:
+            raise UnreadableCapture(f"{self.name} cannot be read: {_why(error)}.") from error
+
+    def _raw(self, size: int) -> bytes:
+        head, self._head = self._head[:size], self._head[size:]
+        return head or self._pull(size)
+
+    def read(self) -> bytes:
+        """What comes next, at most a gulp; ``b""`` at the end. It may be short of a gulp before the end."""
+        if self.broken:
+            return b""
+        if not self.gzip:
+            return self._raw(GULP)
+        while True:
+            packed = self._gunzip.unused_data if self._gunzip.eof else self._gunzip.unconsumed_tail
+            packed = packed or self._raw(SIP)
+            if self._gunzip.eof:
+                if not packed:
+                    return b""
+                packed = packed.lstrip(b"\0")  # padding between and behind members
+                if packed:
+                    self._gunzip = zlib.decompressobj(_WBITS_GZIP)
+            elif not packed:
+                return self._break("the gzip stream is cut short")
+            try:
+                if packed and (octets := self._gunzip.decompress(packed, GULP)):
+                    return octets
+            except zlib.error:
+                return self._break("the gzip stream is damaged, or something else follows it")
+
+    def _break(self, why: str) -> bytes:
+        self.broken = why
+        return b""
+
+    def fill(self, tail: bytes, need: int) -> bytes:
+        """``tail`` and what follows it: at least ``need`` octets, less only at the end, as a rule a gulp."""
+        parts, have = [tail], len(tail)
+        while True:
+            more = self.read()
+            parts.append(more)
+            have += len(more)
+            if have >= need or not more:
+                return b"".join(parts)
+
+    def close(self) -> None:
+        self._source.close()
+
+
+def open_octets(path: str | Path) -> Octets:
+    """Open a file, or standard input for ``-``. Raises `UnreadableCapture`."""
+    if str(path) == "-":
+        return Octets(_StandardInput(), "standard input")
+    try:
+        file = open(path, "rb", buffering=0)  # noqa: SIM115  # Octets closes it
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise UnreadableCapture(f"{path} cannot be opened: {_why(error)}.", _remedy(error)) from error
+    if stat.S_ISDIR(os.fstat(file.fileno()).st_mode):  # some systems open a directory and fail on reading it
+        file.close()
+        raise UnreadableCapture(f"{path} is a directory, not a capture file.")
+    try:
+        return Octets(file, str(path))
+    except UnreadableCapture:
+        file.close()
+        raise
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, IsADirectoryError):
+        return "it is a directory"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror[0].lower() + error.strerror[1:]
+    return str(error)
+
+
+def _remedy(error: Exception) -> str:
+    denied = isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM)
+    return "Read it as a user who may, or copy it to a place of your own." if denied else ""
