@@ -2,7 +2,7 @@
 
 Claim: nothing is made up. Where no right to sniff exists, a session's octets are kept as "upper PDU" records
 (LINKTYPE_WIRESHARK_UPPER_PDU, 252): the addresses and ports of the connection as tags, then the octets of one read or
-one write. There is no Ethernet, IP or TCP header in the file, because nobody saw one; tshark reads it as SMTP all the same.
+one write. There is no Ethernet, IP or TCP header in the file, because nobody saw one; tshark still reads it as SMTP.
 
 The connection's beginning is a record without octets, sent by the host that opened it; its end is one more, from
 whoever ended it. Tag numbers: Wireshark's ``epan/exported_pdu.h`` (a list that only grows).

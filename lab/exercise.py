@@ -1,7 +1,7 @@
 """The exercise *'Talking' SMTP*: what a student types, as data.
 
-The session is that of the worked example in the labelling specification: every kind of line once, among them a line that
-begins with a dot. The forged sender is the exercise's own joke; nothing in SMTP checks it (RFC 5321 7.1).
+The session is that of the worked example in the labelling specification: every kind of line once, among them a line
+that begins with a dot. The forged sender is the exercise's own joke; nothing in SMTP checks it (RFC 5321 7.1).
 """
 
 from __future__ import annotations
