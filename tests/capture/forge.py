@@ -183,8 +183,8 @@ def capture_of(
 ) -> Iterator[Frame]:
     """The frames of an exchange as in vectors.json: ``{"dir": "C"|"S", "bytes": latin-1}`` or ``{"dir": …, "gap": n}``.
 
-    ``midstream``: no handshake. ``sides``: only the frames these sent are given (numbered without holes). ``close``: FIN
-    at the end, when the exchange is not cut. After each gap, the other side acknowledges past the hole.
+    ``midstream``: no handshake. ``sides``: only the frames these sent are given (numbered without holes). ``close``:
+    FIN at the end, when the exchange is not cut. After each gap, the other side acknowledges past the hole.
     """
     wire = wire or Wire()
     kept = set(sides)
