@@ -1,0 +1,287 @@
+"""Both sides of one conversation, from segments in order of arrival to octets in order of sending.
+
+Claim: any cutting of the same octets into segments, and any reordering and duplication that TCP allows, gives the same
+octets and the same gaps, and every chunk of one side comes out after the octets of the other side that it answers.
+
+The rules, and where they come from:
+
+* *Order of cause.* A segment that acknowledges octet n was sent by a host that had octet n (RFC 9293 3.10.7.4). So it
+  waits until the other side's octets up to n are out, if the capture shows it first (several queues, several taps).
+* *A hole is declared* when an acknowledgement covers it and `PATIENCE_SEGMENTS` further segments of the conversation,
+  or `PATIENCE` ns, have passed since: the receiver has the octets, so nobody sends them again, and a frame that was
+  only out of order would have come by now (reorderings of 40 frames were tried). At `finish`, all holes are.
+* *One-sided captures.* A side of which no frame was seen has no holes, and nothing waits for it.
+* *The start.* A SYN says where a stream starts. Without one it starts at the lowest number of the first segments
+  (patience as above), or at once where the other side has acknowledged everything before.
+* *The end.* One octet acknowledged behind the last one captured is a FIN that was not captured (a FIN takes one number,
+  RFC 9293 3.4). Octets in a RST are not the stream's (RFC 9293 3.5.2).
+
+What waits is bounded by `HELD_OCTETS` and `HELD_PIECES`; beyond them the first hole is declared, with a note.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from capture.half import MASK, WINDOW, Cut, Half, Mark, Piece
+from capture.model import ACK, FIN, RST, SYN, Chunk, Gap, Note, Segment, Side
+
+PATIENCE_SEGMENTS = 64
+PATIENCE = 500_000_000  # ns: longer than reordering takes, shorter than a person waits for a reply
+HELD_OCTETS = 4 << 20  # what waits of one side; Linux's largest default receive window is 6 MiB, mail's 64 KiB
+HELD_PIECES = 8192  # the same octets in small pieces cost more
+
+Item = Chunk | Gap | Note
+
+_CONTROL = SYN | FIN | RST
+
+
+class Stream:
+    """Both sides of one conversation. `feed` a segment and who sent it, get what is in order now."""
+
+    __slots__ = ("_client", "_count", "_now", "_server", "reset")
+
+    def __init__(self) -> None:
+        self._client = Half(Side.CLIENT)
+        self._server = Half(Side.SERVER)
+        self._count = 0
+        self._now = 0
+        self.reset = False  # a RST was seen
+
+    @property
+    def closed(self) -> bool:
+        """Both sides said FIN and had it acknowledged, and everything before is out."""
+        return self._client.done and self._server.done
+
+    @property
+    def octets(self) -> tuple[int, int]:
+        """How far each side is, client first; gaps included."""
+        return self._client.next, self._server.next
+
+    @property
+    def waiting(self) -> bool:
+        """Something waits for patience to end: `elapse` may release it."""
+        return any(h.held or h.marks or h.cuts for h in (self._client, self._server))
+
+    @property
+    def begun(self) -> bool:
+        """Octets have gone out, or are there to go out."""
+        return any(h.next or h.held for h in (self._client, self._server))
+
+    def starts(self, side: Side) -> int | None:
+        """The sequence number of this side's offset 0 if a SYN (its own, or the other's SYN ACK) told it."""
+        half = self._half(side)
+        return half.base if half.synchronised else None
+
+    def expects(self, side: Side) -> int:
+        """The sequence number this side comes to next, -1 while unknown."""
+        return self._half(side).expected
+
+    def swap(self) -> None:
+        """Who was taken for the client is the server. Only before anything went out."""
+        self._client, self._server = self._server, self._client
+        self._client.side, self._server.side = Side.CLIENT, Side.SERVER
+
+    def feed(self, segment: Segment, side: Side) -> list[Item]:
+        """What this segment puts in order: chunks, gaps and notes, in order of cause. Notes carry no conversation."""
+        self._count += 1
+        self._now = max(self._now, segment.time)
+        mine, other = (self._client, self._server) if side is Side.CLIENT else (self._server, self._client)
+        mine.seen = True
+        flags = segment.flags
+        if flags & _CONTROL or not (mine.settled and other.settled):
+            self._control(segment, mine, other)
+            if flags & RST:
+                return self._expired([])
+        need = self._acknowledged(segment, other) if flags & ACK else 0
+        payload = segment.payload
+        if (
+            segment.sequence == mine.expected
+            and payload
+            and mine.settled
+            and need <= other.next
+            and not (mine.held or mine.cuts or segment.missing or flags & _CONTROL)
+        ):
+            out: list[Item] = [mine.deliver(payload, segment.frame, segment.time, segment.at)]
+            return self._expired(self._released(out)) if other.held or mine.marks or other.marks else out
+        out = []
+        if mine.base >= 0:
+            out.extend(self._placed(segment, mine, need))
+        if not (mine.held or other.held or mine.cuts or other.cuts or mine.marks or other.marks):
+            return out
+        return self._expired(self._released(out))
+
+    def elapse(self, time: int) -> list[Item]:
+        """It is ``time`` ns now, and no segment came: what patience has run out for."""
+        self._now = max(self._now, time)
+        return self._expired([])
+
+    def finish(self) -> list[Item]:
+        """No segment comes any more: every hole is a gap, everything that waits goes out."""
+        out: list[Item] = []
+        for half in (self._client, self._server):
+            half.settled = True
+        while True:
+            self._released(out)
+            hole = self._first_hole()
+            if hole is None:
+                return out
+            self._declare(hole, out)
+
+    def _half(self, side: Side) -> Half:
+        return self._client if side is Side.CLIENT else self._server
+
+    def _control(self, segment: Segment, mine: Half, other: Half) -> None:
+        """Where the streams start and end: SYN, FIN, RST, and the first segments of a stream without SYN."""
+        now = (self._count, self._now)
+        flags, sequence = segment.flags, segment.sequence
+        if flags & RST:
+            # RFC 5961 3: a RST far from the expected number is not believed by the hosts either.
+            self.reset = self.reset or mine.base < 0 or -WINDOW <= mine.offset(sequence) - mine.next <= WINDOW
+            return
+        if flags & SYN:
+            mine.begin((sequence + 1) & MASK, settled=True, since=now)
+            mine.synchronised = mine.synchronised or mine.base == (sequence + 1) & MASK
+            if flags & ACK and not other.settled:
+                other.begin(segment.acknowledgement, settled=True, since=now)
+                other.synchronised = True
+        elif segment.payload or segment.missing or flags & FIN:
+            if mine.base < 0:
+                # Everything before was acknowledged: nothing earlier can come.
+                mine.begin(sequence, settled=mine.hint == sequence, since=now)
+            elif not mine.settled:
+                mine.shift(max(0, -mine.offset(sequence)))
+        if flags & ACK and other.base < 0:
+            if mine.synchronised and not flags & SYN:
+                other.begin(segment.acknowledgement, settled=False, since=now)  # the SYN ACK was not captured
+            else:
+                other.hint = segment.acknowledgement
+
+    def _acknowledged(self, segment: Segment, other: Half) -> int:
+        """Note how far the other side was acknowledged; gives the offset that must be out before this segment."""
+        if other.base < 0 or not other.seen:
+            return 0
+        if segment.acknowledgement == other.expected:
+            other.acked = max(other.acked, other.next)
+            return other.next
+        offset = other.offset(segment.acknowledgement)
+        if 0 <= other.fin < offset:
+            other.fin_acked = other.fin_acked or offset == other.fin + 1
+            offset = other.fin
+        if offset > other.next + WINDOW:
+            return 0
+        if offset > other.acked:
+            other.acked = offset
+            if offset > other.next:
+                other.marks.append(Mark(offset, self._count, self._now, segment.frame))
+        return offset if offset > other.excused else 0
+
+    def _placed(self, segment: Segment, mine: Half, need: int) -> Iterator[Note]:
+        """Put the segment's octets where they belong; notes about what was there already."""
+        size = len(segment.payload) + segment.missing
+        offset = mine.offset(segment.sequence) + (1 if segment.flags & SYN else 0)
+        if not size and not segment.flags & (FIN | SYN):
+            if offset == mine.next - 1 and mine.next:
+                yield Note("keep-alive", "A keep-alive.", segment.frame, 0, mine.side, offset)
+            return
+        if abs(offset - mine.next) > WINDOW:
+            text = "A sequence number far outside any window; its octets are no part of the stream."
+            yield Note("out-of-window", text, segment.frame, 0, mine.side, -1, segment.payload)
+            return
+        if segment.flags & FIN and mine.fin < 0:
+            mine.ends(offset + size)
+        if segment.payload:
+            piece = Piece(offset, segment.payload, segment.frame, segment.time, segment.at, need)
+            yield from mine.place(piece)
+            if mine.excused >= 0 and not mine.marks and mine.acked > mine.next:
+                # What was taken for an uncaptured FIN has octets behind it: it is a hole.
+                mine.marks.append(Mark(mine.acked, self._count, self._now, segment.frame))
+                mine.excused = -1
+        if segment.missing and offset + size > mine.next:
+            start = offset + len(segment.payload)
+            mine.cuts.append(Cut(start, offset + size, segment.frame, segment.time, need))
+            mine.cuts.sort()
+
+    def _released(self, out: list[Item]) -> list[Item]:
+        """Everything that waits for nothing any more goes out, side by side until nobody moves."""
+        while True:
+            before = len(out)
+            for mine, other in ((self._client, self._server), (self._server, self._client)):
+                if not mine.settled:
+                    continue
+                while True:
+                    if mine.held and mine.held[0].offset <= mine.next:
+                        if _waits(mine.held[0].need, other):
+                            break
+                        out.append(mine.take())
+                    elif mine.cuts and mine.cuts[0].offset <= mine.next:
+                        cut = mine.cuts[0]
+                        if _waits(cut.need, other):
+                            break
+                        end = min(cut.end, mine.held[0].offset) if mine.held else cut.end
+                        out.append(mine.skip(end, cut.frame, cut.time))
+                    else:
+                        break
+            if len(out) == before:
+                return out
+
+    def _expired(self, out: list[Item]) -> list[Item]:
+        """What patience has run out for, and what exceeds the bounds."""
+        for half in (self._client, self._server):
+            if not half.settled and half.since is not None and self._old(*half.since):
+                half.settled = True
+                self._released(out)
+        moved = True
+        while moved:
+            moved = False
+            for half in (self._client, self._server):
+                full = half.held_octets > HELD_OCTETS or len(half.held) > HELD_PIECES
+                if full or (half.settled and half.marks and self._old(half.marks[0].segments, half.marks[0].time)):
+                    if full:
+                        half.settled = True
+                        out.append(_full(half))
+                    self._declare(half, out)
+                    self._released(out)
+                    moved = True
+        return out
+
+    def _old(self, count: int, time: int) -> bool:
+        return self._count - count >= PATIENCE_SEGMENTS or self._now - time >= PATIENCE
+
+    def _declare(self, half: Half, out: list[Item]) -> None:
+        """Give up what stands first in this side's way: its hole, or the other side's that it waits for."""
+        other = self._server if half is self._client else self._client
+        half.settled = True
+        if half.held and half.held[0].offset <= half.next:
+            if other.marks and not (other.held and other.held[0].offset <= other.next):
+                self._declare(other, out)
+                return
+            # Each waits for the other, which no two hosts that speak TCP can do: arrival order it is.
+            half.held[0] = half.held[0]._replace(need=0)
+            return
+        if half.cuts and half.cuts[0].offset <= half.next:
+            half.cuts[0] = half.cuts[0]._replace(need=0)
+            return
+        if not half.held and half.acked == half.next + 1 and half.fin < 0 and not half.cuts:
+            half.excused = half.acked
+            half.marks.clear()
+            return
+        ends = [half.acked] if half.acked > half.next else []
+        ends += [piece.offset for piece in half.held[:1]] + [cut.offset for cut in half.cuts[:1]]
+        end = min(ends)
+        proof = half.marks[0] if half.marks else half.held[0] if half.held else half.cuts[0]
+        out.append(half.skip(end, proof.frame, proof.time))
+
+    def _first_hole(self) -> Half | None:
+        """Whose hole is declared next when nothing more comes: the one that was acknowledged first."""
+        halves = [h for h in (self._client, self._server) if h.held or h.cuts or (h.seen and h.marks)]
+        return min(halves, key=lambda h: h.marks[0].segments if h.marks else MASK) if halves else None
+
+
+def _waits(need: int, other: Half) -> bool:
+    return need > other.next and need > other.excused and other.seen
+
+
+def _full(half: Half) -> Note:
+    text = f"{half.held_octets} octets in {len(half.held)} pieces wait behind a hole; it is declared missing."
+    return Note("held-limit", text, half.held[0].frame, 0, half.side, half.next)
