@@ -1,0 +1,211 @@
+"""The session pane: the dialogue as a person has it, and the prompt.
+
+Claim: what stands solid here was captured; what is faint is known only to this program. Typed lines carry a ``»`` and,
+once captured, their label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import ClassVar
+
+from rich.style import Style
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.strip import Strip
+from textual.widgets import Input
+
+from capture.labels import label
+from capture.model import Line
+from tui.dialog import Dialog, Entry, Kind, hide
+from tui.render import Cells, safe_text, visible, wrap
+from tui.suggest import GhostText, Suggestion
+from tui.widgets.cursored import Cursored
+from tui.widgets.wire import WORDS
+
+ROWS = 6  # a longer entry is cut: the wire pane and the inspector have all of it
+INDENT = 2
+ENDS = b"\r\n"
+
+
+class Transcript(Cursored, can_focus=False):
+    """The dialogue, wrapped to the pane; it always shows its end unless it was scrolled away from it."""
+
+    def __init__(self, dialog: Dialog, shown: Callable[[Line], bytes], *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.dialog = dialog
+        self.shown = shown
+        self.secrets = False
+        self._tail: list[Entry] = []
+        self._tail_at = 0
+        self._pieces: list[tuple[Entry, str, bool]] = []
+        self._firsts: list[int] = []
+
+    def count(self) -> int:
+        return len(self._pieces)
+
+    def key(self, index: int) -> Hashable:
+        entry, text, first = self._pieces[index]
+        return entry.kind, text, first, entry.faint, self._word(entry)
+
+    @staticmethod
+    def _word(entry: Entry) -> str:
+        return WORDS[label(entry.line)] if entry.line is not None else ""
+
+    def refill(self, tail: list[bytes]) -> None:
+        """Take over what changed in the dialogue; ``tail``: lines that only the socket has so far."""
+        at_end = self.scroll_offset.y >= self.virtual_size.height - self.page.height - 1
+        first = min(self.dialog.settle(), len(self._firsts))
+        keep = self._firsts[first] if first < len(self._firsts) else self._tail_at
+        del self._pieces[keep:], self._firsts[first:]
+        for entry in self.dialog.entries[first:]:
+            self._firsts.append(len(self._pieces))
+            self._lay(entry)
+        self._tail_at = len(self._pieces)
+        self._tail = [Entry(Kind.SERVER, piece, missing=len(piece)) for piece in tail]
+        for entry in self._tail:
+            self._lay(entry)
+        self.grown()
+        if at_end:
+            self.show_end()
+
+    def show_end(self) -> None:
+        """Bring the last row into view."""
+        self.scroll_to(y=max(0, self.count() - self.page.height), animate=False)
+
+    def rewrap(self) -> None:
+        """Lay everything out again: the width or what may be shown has changed."""
+        self._strips.clear()
+        self._pieces.clear()
+        self._firsts.clear()
+        self._tail_at = 0
+        self.dialog.changed_from = 0
+        self.refill([entry.octets for entry in self._tail])
+        self.show_end()
+
+    def on_resize(self) -> None:
+        self.rewrap()
+
+    def _lay(self, entry: Entry) -> None:
+        width = max(8, self.page.width - INDENT)
+        if entry.kind in (Kind.NOTICE, Kind.TROUBLE):
+            rows = wrap(safe_text(entry.octets.decode("utf-8", "replace")), width)
+        else:
+            rows = wrap(visible(self._octets(entry, width)), width, limit=ROWS)
+        for number, text in enumerate(rows):
+            self._pieces.append((entry, text, number == 0))
+
+    def _octets(self, entry: Entry, width: int) -> bytes:
+        octets = entry.octets
+        if entry.line is not None and entry.line.data == octets:
+            octets = self.shown(entry.line)
+        elif not self.secrets:
+            body = octets.rstrip(ENDS)
+            octets = b"*" * len(body) if entry.secret else hide(octets)
+        # What a terminal would show: the line end is not drawn here, the wire pane has it.
+        return octets.removesuffix(b"\n").removesuffix(b"\r")[: width * (ROWS + 1)]
+
+    def line(self, index: int, width: int, *, current: bool) -> Strip:
+        del current
+        ink = self.ink
+        entry, text, first = self._pieces[index]
+        if entry.kind is Kind.TYPED:
+            style = ink.dim if entry.faint else ink.bold
+            cells = Cells().add("» " if first else "  ", ink.dim if entry.faint else ink.accent).add(text, style)
+            word = self._word(entry) if first else ""
+            if word and cells.width + len(word) + 2 <= width:
+                cells.pad(width - len(word) - 1, ink.base).add(word, ink.dim)
+        elif entry.kind is Kind.SERVER:
+            cells = Cells().add("  ", ink.base).add(text, ink.dim if entry.faint else ink.base)
+        else:
+            style = ink.trouble if entry.kind is Kind.TROUBLE else ink.dim + Style(italic=True)
+            cells = Cells().add("· " if first else "  ", style).add(text, style)
+        return cells.strip(width, ink.base)
+
+
+class Prompt(Input):
+    """One line to type. History with ↑ and ↓; → or Tab takes the grey suggestion; a paste of several lines asks."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "recall(-1)", "Earlier line", show=False),
+        Binding("down", "recall(1)", "Later line", show=False),
+        Binding("tab", "complete", "Accept the suggestion", show=False),
+        Binding("ctrl+d", "half_close", "Nothing more to send", show=False),
+    ]
+
+    class Pasted(Message):
+        """Several lines were pasted; the first continues what stands in the prompt."""
+
+        def __init__(self, lines: list[str]) -> None:
+            super().__init__()
+            self.lines = lines
+
+    class HalfClose(Message):
+        """Ctrl+D: there is nothing more to send."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        self.ghost = GhostText()
+        super().__init__(suggester=self.ghost, id=id, compact=True, select_on_focus=False)
+        self.history: list[str] = []
+        self._recalled = 0
+        self._draft = ""
+
+    def suggest(self, suggestion: Suggestion) -> None:
+        """What an empty prompt shows in grey."""
+        self.placeholder = suggestion.line or ""
+
+    def remember(self, text: str) -> None:
+        """Keep a sent line for ↑."""
+        if text and (not self.history or self.history[-1] != text):
+            self.history.append(text)
+        self._recalled = len(self.history)
+
+    def action_recall(self, step: int) -> None:
+        if self._recalled == len(self.history):
+            self._draft = self.value
+        place = max(0, min(len(self.history), self._recalled + step))
+        if place == self._recalled:
+            return
+        self._recalled = place
+        self.value = self.history[place] if place < len(self.history) else self._draft
+        self.cursor_position = len(self.value)
+
+    def action_complete(self) -> None:
+        """Tab: take the suggestion; with none, go on to the next pane."""
+        before = self.value
+        if self.cursor_at_end:
+            self.action_cursor_right()
+        if self.value == before:
+            self.screen.focus_next()
+
+    def action_cursor_right(self, select: bool = False) -> None:
+        if not self.value and not select and self.placeholder:
+            self.value = str(self.placeholder)
+            self.cursor_position = len(self.value)
+            return
+        super().action_cursor_right(select)
+
+    def action_half_close(self) -> None:
+        self.post_message(self.HalfClose())
+
+    def on_paste(self, event: events.Paste) -> None:
+        event.prevent_default()
+        event.stop()
+        self.take_paste(event.text)
+
+    def action_paste(self) -> None:
+        self.take_paste(self.app.clipboard)
+
+    def take_paste(self, text: str) -> None:
+        """Several lines go to the screen, which asks; a line end at the end of one line is not Enter."""
+        lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        if len(lines) > 1 and lines[-1] == "":
+            lines.pop()
+        if len(lines) > 1:
+            start, end = sorted(self.selection)
+            lines[0] = self.value[:start] + lines[0]
+            lines[-1] += self.value[end:]
+            self.post_message(self.Pasted(lines))
+        elif lines[0]:
+            self.replace(lines[0], *sorted(self.selection))
