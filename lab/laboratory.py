@@ -135,15 +135,18 @@ class Lab:
         main = threading.current_thread() is threading.main_thread()
         with theirs:
             arguments = [str(int(n)) for n in (theirs.fileno(), os.getpid(), main, self.ipv6)]
-            self._outer = subprocess.Popen(
-                [*self._supervisor_command(), *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=words,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,  # Ctrl-C is for the program
-                env={**os.environ, **_python_environment()},
-            )
+            try:
+                self._outer = subprocess.Popen(
+                    [*self._supervisor_command(), *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=words,
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,  # Ctrl-C is for the program
+                    env={**os.environ, **_python_environment()},
+                )
+            except OSError as error:
+                raise _error("start", error.errno or 0, f"{sys.executable}: {error.strerror}") from error
         if not _ready(control.fileno(), _START_DEADLINE):
             raise _error("start", 0, f"no answer within {_START_DEADLINE:.0f} s")
         message = control.recv(1 << 16)
@@ -359,7 +362,7 @@ class Lab:
             kernel.close_all(reads, feeds, heard, writes)
 
     def _converse(self, pid: int, feeds: int, heard: int, rest: bytes, deadline: float) -> bytes | None:
-        """Feed ``rest``, collect until the end of file or (a daemon may keep the pipe) of the process. None: too late."""
+        """Feed ``rest``, collect until end of file or (a daemon may keep the pipe) end of process. None: too late."""
         output = bytearray()
         status = self.status(pid)
         try:

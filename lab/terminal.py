@@ -56,9 +56,9 @@ def _on_terminal(lab: Lab, host: str, argv: Sequence[str]) -> int:
             os.close(slave)
         with _raw(0), _following_size(master):
             _relay(master, lab.status(pid))
-        return lab.wait(pid)
     finally:
-        os.close(master)
+        os.close(master)  # what still runs there hears SIGHUP
+    return lab.wait(pid)
 
 
 def _relay(master: int, ended: int) -> None:
