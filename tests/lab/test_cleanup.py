@@ -6,6 +6,7 @@ belongs to the lab is recorded while it runs; afterwards each of it must be gone
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -114,21 +115,19 @@ def alive(process: Process) -> bool:
 
 
 def inhabited(names: set[str]) -> set[str]:
-    """Which of these namespaces some process is in or holds a descriptor of, as far as we may look."""
+    """Which of these namespaces some process is in or holds a descriptor of, as far as we may look.
+
+    A zombie waits only for its parent's parent (the machine's init) to count it; it does nothing more.
+    """
     seen = set()
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        for folder in ("ns", "fd"):
-            try:
-                links = list((entry / folder).iterdir())
-            except OSError:
-                continue
-            for link in links:
-                try:
-                    seen.add(os.readlink(link))
-                except OSError:
-                    continue
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        for folder in (f"/proc/{entry}/ns", f"/proc/{entry}/fd"):
+            with contextlib.suppress(OSError):  # gone meanwhile, or not ours to look at
+                if _stat(int(entry))[0] == "Z":
+                    break
+                for link in os.listdir(folder):
+                    with contextlib.suppress(FileNotFoundError):
+                        seen.add(os.readlink(f"{folder}/{link}"))
     return seen & names
 
 
