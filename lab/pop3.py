@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from lab import plan
+from lab.listener import Listener
 from lab.mailbox import Mailboxes, Maildrop, Message
 from lab.plan import Person
 
@@ -40,24 +41,17 @@ class Pop3Server:
     def __init__(self, fqdn: str, people: Mapping[str, Person], mailboxes: Mailboxes) -> None:
         self.fqdn, self.people, self.mailboxes = fqdn, people, mailboxes
         self.locked: set[str] = set()  # users whose maildrop a session has (RFC 1939 4: exclusive access)
-        self._servers: list[asyncio.Server] = []
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._listener = Listener(self._serve, limit=LINE_LIMIT)
 
     async def start(self, address: str, port: int = plan.POP3) -> int:
         """Listen; gives the port (useful with 0). Raises `OSError`."""
-        server = await asyncio.start_server(self._serve, address, port, limit=LINE_LIMIT)
-        self._servers.append(server)
-        return int(server.sockets[0].getsockname()[1])
+        return await self._listener.start(address, port)
 
     async def close(self) -> None:
         """Stop listening and end the sessions that are open; no message is deleted by that."""
-        for server in self._servers:
-            server.close()
-        for writer in self._writers:
-            writer.close()
+        await self._listener.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
         session = _Session(self)
         try:
             writer.write(session.greeting())
@@ -71,8 +65,6 @@ class Pop3Server:
             pass  # gone or silent: closed without a word and without the UPDATE state (RFC 1939 3)
         finally:
             session.unlock()
-            self._writers.discard(writer)
-            writer.close()
 
 
 async def _read_line(reader: asyncio.StreamReader) -> str | None:

@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from lab import plan
+from lab.listener import Listener
 
 if TYPE_CHECKING:
     import dns.message
@@ -169,8 +170,7 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._zones = zones
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        self._transport = cast(asyncio.DatagramTransport, transport)  # asyncio's own is no subclass of it
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         reply = self._zones.answer(data, udp=True)
@@ -184,15 +184,12 @@ class NameServer:
     def __init__(self, zones: Zones) -> None:
         self._zones = zones
         self._transports: list[asyncio.BaseTransport] = []
-        self._servers: list[asyncio.Server] = []
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._streams = Listener(self._stream)
 
     async def start(self, address: str, port: int = plan.DNS) -> int:
         """Listen; gives the port (useful with 0). Raises `OSError`."""
         loop = asyncio.get_running_loop()
-        server = await asyncio.start_server(self._stream, address, port)
-        self._servers.append(server)
-        port = int(server.sockets[0].getsockname()[1])
+        port = await self._streams.start(address, port)
         transport, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self._zones), local_addr=(address, port))
         self._transports.append(transport)
         return port
@@ -201,26 +198,18 @@ class NameServer:
         """Stop listening and end the connections that are open."""
         for transport in self._transports:
             transport.close()
-        for server in self._servers:
-            server.close()
-        for writer in self._writers:
-            writer.close()
+        await self._streams.close()
 
     async def _stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Questions on one connection, each with two octets of length before it (RFC 1035 4.2.2)."""
-        self._writers.add(writer)
-        try:
-            # The asker closing, resetting or falling silent ends it; there is nobody left to tell.
-            with contextlib.suppress(asyncio.IncompleteReadError, TimeoutError, ConnectionError):
-                while True:
-                    async with asyncio.timeout(TCP_IDLE):
-                        length = int.from_bytes(await reader.readexactly(2), "big")
-                        query = await reader.readexactly(length)
-                    reply = self._zones.answer(query, udp=False)
-                    if reply is None:
-                        break
-                    writer.write(len(reply).to_bytes(2, "big") + reply)
-                    await writer.drain()
-        finally:
-            self._writers.discard(writer)
-            writer.close()
+        # The asker closing, resetting or falling silent ends it; there is nobody left to tell.
+        with contextlib.suppress(asyncio.IncompleteReadError, TimeoutError, ConnectionError):
+            while True:
+                async with asyncio.timeout(TCP_IDLE):
+                    length = int.from_bytes(await reader.readexactly(2), "big")
+                    query = await reader.readexactly(length)
+                reply = self._zones.answer(query, udp=False)
+                if reply is None:
+                    break
+                writer.write(len(reply).to_bytes(2, "big") + reply)
+                await writer.drain()
