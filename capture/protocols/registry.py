@@ -1,0 +1,105 @@
+"""Which protocol is spoken: decided by the first octets, and by the port only where they do not say.
+
+Claim: what is said counts, not the number. A conversation on a port of ours is taken at the port's word unless the first
+octets contradict it; on any other port nothing is assumed, and the octets of both sides must speak for themselves.
+
+| evidence | protocol |
+|---|---|
+| client begins 16 03, and the server said nothing before it or a TLS record | tls (on ports 25, 465, 587, 24: smtp; 110, 995: pop3) |
+| client's first line is EHLO or HELO, or MAIL FROM:, RCPT TO: | smtp |
+| client's first line is LHLO | lmtp |
+| server begins with a reply line (220, 554, 421) and the port is one of SMTP, or the client's verb is of SMTP alone | smtp |
+| server begins +OK or -ERR, and the client said nothing yet (port of POP3) or a POP3 keyword | pop3 |
+| a port of ours, first octets that contradict nothing | the port's |
+| mid-stream on a port of ours | the port's |
+| `GIVE_UP` octets of a side, or the end of the conversation, without any of these | opaque |
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+from capture.model import Side
+from capture.protocols.dialogue import Dialogue
+from capture.protocols.opaque import OpaqueDialogue, TlsDialogue
+from capture.protocols.pop3 import Pop3Dialogue
+from capture.protocols.records import is_record
+from capture.protocols.smtp import SmtpDialogue
+
+# Ports whose protocol is presumed (IANA service names; 2525 and 1025 are customary for test servers and are left to
+# what is said there).
+PORTS = {25: "smtp", 587: "smtp", 465: "smtp", 24: "lmtp", 110: "pop3", 995: "pop3"}
+
+# A greeting and a first command fit in two reply lines; who has not said by then what it is will not say it.
+GIVE_UP = 1024
+
+PROTOCOLS: dict[str, Callable[..., Dialogue]] = {
+    "smtp": SmtpDialogue,
+    "lmtp": SmtpDialogue,
+    "pop3": Pop3Dialogue,
+    "tls": TlsDialogue,
+    "opaque": OpaqueDialogue,
+}
+
+_SMTP_CLIENT = re.compile(rb"(?:(LHLO)|EHLO|HELO) |MAIL FROM:|RCPT TO:|STARTTLS\r?\n|DATA\r?\n|BDAT \d", re.IGNORECASE)
+_POP3_CLIENT = re.compile(rb"(?:USER|APOP|AUTH|PASS) |(?:CAPA|STLS|AUTH|STAT|QUIT|LIST|UIDL|NOOP)\r?\n", re.IGNORECASE)
+_SMTP_SERVER = re.compile(rb"(?:220|554|421)[ -]")
+_POP3_SERVER = re.compile(rb"(?:\+OK|-ERR)(?: |\r?\n)")
+_ENOUGH = 16  # octets in which each of these patterns has matched or cannot match any more
+
+
+def choose(
+    server_port: int, first: Mapping[Side, bytes], *, midstream: bool = False, final: bool = False
+) -> str | None:
+    """The name of the protocol, or ``None`` while the first octets (of either side, in order) do not tell.
+
+    final: no more will come; then there is always an answer.
+    """
+    client, server = first.get(Side.CLIENT, b""), first.get(Side.SERVER, b"")
+    port = PORTS.get(server_port)
+    said = _said(client, server)
+    if said is not None:
+        return port if said == "tls" and port else said
+    if port is not None:
+        if midstream or final or not _contradicts(port, client, server):
+            # a few octets of the first speaker, so that a port that tells a lie is found out
+            enough = max(len(client), len(server)) >= 4 or b"\n" in client or b"\n" in server
+            return port if enough or midstream or final else None
+    if _smtp_alone(client, server):
+        return "smtp"
+    if final or len(client) >= GIVE_UP or len(server) >= GIVE_UP:
+        return "opaque"
+    return None
+
+
+def _said(client: bytes, server: bytes) -> str | None:
+    """What the octets alone prove."""
+    found = _SMTP_CLIENT.match(client)
+    if found is not None:
+        return "lmtp" if found[1] else "smtp"
+    if is_record(client[:3]) and len(client) >= 3 and (not server or is_record(server[:3]) is not False):
+        return "tls"
+    if _POP3_SERVER.match(server) and _POP3_CLIENT.match(client):
+        return "pop3"
+    return None
+
+
+def _smtp_alone(client: bytes, server: bytes) -> bool:
+    """A 220 is said by FTP too; with a client that is silent, the word after it decides."""
+    return _SMTP_SERVER.match(server) is not None and b"SMTP" in server.split(b"\n", 1)[0].upper() and not client
+
+
+def _contradicts(port: str, client: bytes, server: bytes) -> bool:
+    """Whether the first octets cannot be what the port promises."""
+    if port == "pop3":
+        return bool(_SMTP_SERVER.match(server)) or client[:4] in (b"GET ", b"SSH-")
+    return bool(_POP3_SERVER.match(server)) or client[:4] in (b"GET ", b"SSH-") or server[:4] == b"SSH-"
+
+
+def make(protocol: str, conversation: int, midstream: bool = False) -> Dialogue:
+    """A new dialogue. protocol: a key of `PROTOCOLS`; raises KeyError for any other name."""
+    dialogue = PROTOCOLS[protocol](conversation=conversation, midstream=midstream)
+    if protocol == "lmtp":
+        dialogue.protocol = "lmtp"
+    return dialogue
