@@ -54,6 +54,7 @@ class Octets:
             self._head += more
         self.gzip = self._head.startswith(_GZIP)
         self._gunzip = zlib.decompressobj(_WBITS_GZIP)
+        self._left = b""  # packed octets that were read and not unpacked yet
 
     def _pull(self, size: int) -> bytes:
         try:
@@ -72,21 +73,24 @@ class Octets:
         if not self.gzip:
             return self._raw(GULP)
         while True:
-            packed = self._gunzip.unused_data if self._gunzip.eof else self._gunzip.unconsumed_tail
-            packed = packed or self._raw(SIP)
+            packed = self._left or self._raw(SIP)
+            self._left = b""
             if self._gunzip.eof:
                 if not packed:
                     return b""
                 packed = packed.lstrip(b"\0")  # padding between and behind members
-                if packed:
-                    self._gunzip = zlib.decompressobj(_WBITS_GZIP)
+                if not packed:
+                    continue
+                self._gunzip = zlib.decompressobj(_WBITS_GZIP)
             elif not packed:
                 return self._break("the gzip stream is cut short")
             try:
-                if packed and (octets := self._gunzip.decompress(packed, GULP)):
-                    return octets
+                octets = self._gunzip.decompress(packed, GULP)
             except zlib.error:
                 return self._break("the gzip stream is damaged, or something else follows it")
+            self._left = self._gunzip.unused_data if self._gunzip.eof else self._gunzip.unconsumed_tail
+            if octets:
+                return octets
 
     def _break(self, why: str) -> bytes:
         self.broken = why

@@ -1,0 +1,223 @@
+"""Capture files in, frames out: a table of awkward files, and whatever can be cut, joined or corrupted."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import random
+import struct
+import subprocess
+import sys
+import tracemalloc
+from decimal import Decimal
+from pathlib import Path
+
+import dpkt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from capture.errors import BadCapture, CaptureError, UnreadableCapture
+from capture.model import Frame
+from capture.sources import octets
+from capture.sources.files import read
+from capture.sources.findings import KINDS, NOTES_PER_KIND
+from tests.capture.containers import CASES, FRAMES, MICRO, Case, Section, pcap, pcap_head
+
+BY_NAME = {case.name: case for case in CASES}
+READABLE = [case for case in CASES if case.error is None]
+
+
+@pytest.fixture
+def saved(tmp_path: Path):
+    def save(content: bytes) -> Path:
+        path = tmp_path / "a capture"
+        path.write_bytes(content)
+        return path
+
+    return save
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_every_awkward_file_is_read_exactly_or_refused_with_one_sentence(case: Case, saved) -> None:
+    path = saved(case.octets)
+    if case.error is not None:
+        with pytest.raises(case.error, match=case.words) as caught:
+            read(path)
+        assert caught.value.sentence.startswith(str(path))
+        assert caught.value.sentence.endswith(".")
+        assert "\n" not in caught.value.sentence
+        return
+    with read(path) as capture:
+        assert list(capture) == case.frames()
+        assert tuple(note.kind for note in capture.notes) == case.notes
+        assert tuple(capture.comments) == case.comments
+
+
+@pytest.mark.parametrize("case", READABLE, ids=[case.name for case in READABLE])
+@pytest.mark.parametrize("gulp", [1, 7, 64])
+def test_how_the_octets_arrive_changes_nothing(case: Case, gulp: int, saved, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(octets, "GULP", gulp)
+    monkeypatch.setattr(octets, "SIP", gulp)
+    with read(saved(case.octets), first_number=100) as capture:
+        assert list(capture) == case.frames(first=100)
+        assert tuple(note.kind for note in capture.notes) == case.notes
+
+
+@pytest.mark.parametrize("name", ["microseconds, little-endian", "ng, little-endian"])
+def test_a_file_cut_anywhere_gives_the_whole_frames_in_front_of_the_cut(name: str, saved) -> None:
+    whole = BY_NAME[name].octets
+    every = BY_NAME[name].frames()
+    seen = set()
+    for end in range(28, len(whole)):
+        with read(saved(whole[:end])) as capture:
+            frames = list(capture)
+        assert frames == every[: len(frames)]
+        assert all(note.kind == "capture-cut" for note in capture.notes)
+        seen.add(len(frames))
+    assert seen == set(range(6))
+
+
+def test_the_link_type_and_the_name_are_known_before_the_first_frame_is_asked_for(saved) -> None:
+    with read(saved(BY_NAME["ng, two interfaces of different link type and resolution"].octets)) as capture:
+        assert capture.link == 1
+        assert [(one.link, one.name) for one in capture.interfaces] == [(1, "eth0"), (101, "tun0")]
+    with read(saved(BY_NAME["FCS length in the link type"].octets)) as capture:
+        assert (capture.link, capture.interfaces[0].fcs) == (1, 4)
+    with read(saved(BY_NAME["ng, no interface"].octets)) as capture:
+        assert capture.link is None
+
+
+def test_every_kind_of_note_is_explained_in_the_glossary() -> None:
+    glossary = pytest.importorskip("capture.glossary")
+    assert set(KINDS) <= set(glossary.NOTES)
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [("/nonexistent/capture", "no such file"), ("/tmp", "a directory"), ("nul\0", "null")],
+)
+def test_what_cannot_be_opened_is_said_in_one_sentence(path: str, words: str) -> None:
+    with pytest.raises(UnreadableCapture, match=words):
+        read(path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission_says_so_and_how_to_mend_it(saved) -> None:
+    path = saved(pcap())
+    path.chmod(0)
+    with pytest.raises(UnreadableCapture, match="permission denied") as caught:
+        read(path)
+    assert caught.value.remedy
+
+
+def test_standard_input_is_read_as_it_comes() -> None:
+    program = (
+        "import sys\n"
+        "from capture.sources.files import read\n"
+        "with read('-') as capture:\n"
+        "    for frame in capture:\n"
+        "        print(frame.number, frame.time, len(frame.data), flush=True)\n"
+    )
+    whole, first = pcap(), 24 + 16 + len(FRAMES[0])
+    child = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": "."},
+    )
+    with child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write(whole[:first])
+        child.stdin.flush()
+        assert child.stdout.readline() == b"1 %d %d\n" % (MICRO[0], len(FRAMES[0]))  # while the pipe is still open
+        child.stdin.write(whole[first:])
+        child.stdin.close()
+        assert child.stdout.read().splitlines()[-1] == b"6 %d %d" % (MICRO[5], len(FRAMES[5]))
+    assert child.returncode == 0
+
+
+def test_a_standard_input_that_is_no_pipe_is_read_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(pcap())))
+    with read("-") as capture:
+        assert len(list(capture)) == 6
+
+
+def test_a_million_bad_blocks_are_a_hundred_notes_and_a_count(saved) -> None:
+    section = Section().interface()
+    one = Section().frame(FRAMES[0], 0, interface=9).octets[len(Section().octets) :]
+    with read(saved(section.octets + one * 5000)) as capture:
+        assert list(capture) == []
+    assert len(capture.notes) == NOTES_PER_KIND + 1
+    assert capture.notes[-1].text == f"and {5000 - NOTES_PER_KIND} more notes of this kind"
+
+
+def test_many_small_sections_are_read_in_time(saved) -> None:
+    one = Section().interface().frames(0, 1).octets
+    with read(saved(one * 30_000)) as capture:
+        assert sum(1 for _ in capture) == 30_000
+    assert len(capture.interfaces) == 30_000
+
+
+def test_a_large_file_is_never_in_memory_as_a_whole(saved) -> None:
+    record = pcap()[24:]
+    path = saved(pcap_head() + record * 40_000)
+    assert path.stat().st_size > 8 << 20
+    tracemalloc.start()
+    try:
+        with read(path) as capture:
+            assert sum(1 for _ in capture) == 240_000
+        assert tracemalloc.get_traced_memory()[1] < 7 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", ["microseconds, little-endian", "ng, comments on the file and on frames"])
+def test_flipped_octets_raise_nothing_but_our_own_errors(name: str, saved) -> None:
+    whole, dice = BY_NAME[name].octets, random.Random(5321)
+    for _ in range(1500):
+        broken = bytearray(whole)
+        for _ in range(dice.randint(1, 4)):
+            broken[dice.randrange(len(broken))] = dice.choice((0, 1, 0x7F, 0x80, 0xFF, dice.randrange(256)))
+        try:
+            with read(saved(bytes(broken))) as capture:
+                for frame in capture:
+                    assert frame.length >= len(frame.data)
+        except BadCapture:
+            continue
+
+
+@given(
+    st.binary(max_size=300), st.sampled_from([b"", pcap_head(), pcap_head(">"), Section().octets, b"\x1f\x8b\x08\0"])
+)
+def test_whatever_the_octets_only_our_own_errors_come_out(tmp_path_factory, noise: bytes, head: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "noise"
+    path.write_bytes(head + noise)
+    with contextlib.suppress(CaptureError), read(path) as capture:
+        frames = list(capture)
+        assert [frame.number for frame in frames] == list(range(1, len(frames) + 1))
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 999_999), st.binary(max_size=70)), max_size=12))
+def test_dpkt_reads_the_same_frames_and_times(tmp_path_factory, records: list[tuple[int, int, bytes]]) -> None:
+    content = pcap_head() + b"".join(struct.pack("<4I", s, us, len(d), len(d)) + d for s, us, d in records)
+    path = tmp_path_factory.getbasetemp() / "oracle"
+    path.write_bytes(content)
+    with read(path) as capture:
+        ours = [(frame.time, frame.data) for frame in capture]
+    # dpkt keeps microseconds in a float, which is too short for them: its own integers are compared
+    theirs = [(round(Decimal(time) * 10**6) * 1000, data) for time, data in dpkt.pcap.Reader(io.BytesIO(content))]
+    assert [data for _, data in ours] == [data for _, data in theirs]
+    assert all(abs(a - b) <= 1000 for (a, _), (b, _) in zip(ours, theirs, strict=True))
+
+
+def test_a_capture_left_early_gives_its_file_back(saved) -> None:
+    with read(saved(pcap())) as capture:
+        assert isinstance(next(iter(capture)), Frame)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(10):
+        with read(saved(pcap())) as capture:
+            next(iter(capture))
+    assert len(os.listdir("/proc/self/fd")) == before
