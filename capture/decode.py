@@ -16,7 +16,7 @@ from capture.carrier import Carrier, carry
 from capture.headers import headers, spans
 from capture.model import Endpoint, Frame, Segment
 
-__all__ = ["decode", "headers", "spans"]
+__all__ = ["decode", "headers", "spans", "take"]
 
 _TCP = 6
 
@@ -30,6 +30,12 @@ _pairs: dict[bytes, tuple[Endpoint, Endpoint]] = {}
 
 def decode(frame: Frame) -> Segment | None:
     """The segment that the frame carries, or None: no TCP, a fragment, an ICMP quotation, a cut or malformed header."""
+    found = take(frame)
+    return found if isinstance(found, Segment) else None
+
+
+def take(frame: Frame) -> Segment | Carrier | None:
+    """As `decode`, but a fragment's place is given, for `capture.fragments`."""
     data = frame.data
     if frame.link == 1 and len(data) >= 54:
         kind, first, total, fragment, protocol, sport, dport, seq, ack, offset, flags, window = _COMMON.unpack_from(
@@ -47,7 +53,9 @@ def decode(frame: Frame) -> Segment | None:
                 pair = _remember(key, Endpoint(data[26:30], sport), Endpoint(data[30:34], dport))
             return Segment(frame.number, frame.time, pair[0], pair[1], seq, ack, flags, window, data[at:end], at)
     carrier = carry(frame)
-    if carrier is None or carrier.fragment or carrier.protocol != _TCP:
+    if carrier is None or carrier.fragment:
+        return carrier
+    if carrier.protocol != _TCP:
         return None
     return _segment(frame, carrier)
 

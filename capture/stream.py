@@ -30,6 +30,7 @@ PATIENCE_SEGMENTS = 64
 PATIENCE = 500_000_000  # ns: longer than reordering takes, shorter than a person waits for a reply
 HELD_OCTETS = 4 << 20  # what waits of one side; Linux's largest default receive window is 6 MiB, mail's 64 KiB
 HELD_PIECES = 8192  # the same octets in small pieces cost more
+LATE_SYN = 1 << 20  # a SYN captured behind octets of its own stream: at most so many, else it is another stream's
 
 Item = Chunk | Gap | Note
 
@@ -68,10 +69,22 @@ class Stream:
         """Octets have gone out, or are there to go out."""
         return any(h.next or h.held for h in (self._client, self._server))
 
+    @property
+    def ended(self) -> bool:
+        """Both sides said FIN, or one said RST; octets may still be missing."""
+        return self.reset or (self._client.fin >= 0 and self._server.fin >= 0)
+
     def starts(self, side: Side) -> int | None:
         """The sequence number of this side's offset 0 if a SYN (its own, or the other's SYN ACK) told it."""
         half = self._half(side)
         return half.base if half.synchronised else None
+
+    def admits(self, side: Side, isn: int) -> bool:
+        """Whether a SYN with this number can be of this conversation, or must be of a new one on the same ports."""
+        half, first = self._half(side), (isn + 1) & MASK
+        if half.base < 0 or half.base == first:
+            return True
+        return not half.settled and (half.base - first) & MASK <= LATE_SYN
 
     def expects(self, side: Side) -> int:
         """The sequence number this side comes to next, -1 while unknown."""

@@ -1,0 +1,297 @@
+"""From frames to labelled lines: which conversation a segment belongs to, who opened it, and when it is over.
+
+Claim: `feed` never raises, whatever the octets, and the lines are a function of the frames alone: the same frames, live
+or from a file, give the same lines.
+
+The rules:
+
+* *One conversation* is one pair of endpoints in one scope (VLAN tags) from a SYN on. A SYN with another initial number
+  on the same ports is a new one: ports are used again all the time. Late FINs and ACKs of an old one do not reopen it.
+* *Who is the client*: the sender of the SYN. Without one, a well-known mail port is the server's; else who greets or
+  replies like a server, or commands like a client, in the first octets; else the lower port is the server's.
+* *The end*: both FINs acknowledged and nothing missing, at once; a RST, or FINs with something missing, after `LINGER`,
+  for a capture may hold the rest behind them. Then half lines come out.
+* *Bounds*: at most `OPEN` conversations are open; beyond, those silent longest are finished, with a note. Closed ones
+  are remembered (`REMEMBERED`) to know their late segments.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from capture import exported
+from capture.decode import decode, take
+from capture.fragments import Fragments
+from capture.model import ACK, RST, SYN, Chunk, Conversation, Endpoint, Frame, Gap, Note, Segment, Side, Update
+from capture.protocols import registry
+from capture.protocols.dialogue import Dialogue
+from capture.talk import Chooser, News, Talk, Tally
+
+LINGER = 1_000_000_000  # ns after a RST or two FINs; longer than any reordering
+GLANCE = 100_000_000  # ns between looks at what waits for time to pass
+OPEN = 65_536  # conversations; a half-open one costs about 2 kB
+REMEMBERED = 65_536
+MAIL_PORTS = frozenset({24, 25, 110, 143, 465, 587, 993, 995, 1025, 1110, 1143, 2525, 2526, 8025})
+
+_Key = tuple[Endpoint, Endpoint, tuple[int, ...]]
+_NOTHING = Update()
+
+
+class Analyzer:
+    """Feed it frames, get `Update`s. ``strict``: a defect in a dialogue is raised instead of noted (for tests)."""
+
+    def __init__(self, *, strict: bool = False, chooser: Chooser | None = None) -> None:
+        self._strict = strict
+        self._chooser = chooser or choose
+        self._tally = Tally()
+        self._fragments = Fragments()
+        self._talks: dict[_Key, Talk] = {}  # both directions of each
+        self._open: dict[int, Talk] = {}
+        self._waiting: dict[int, Talk] = {}
+        self._closing: deque[tuple[int, Talk]] = deque()
+        self._remembered: deque[Talk] = deque()
+        self._late: dict[int, Talk] = {}
+        self._count = 0
+        self._now = 0
+        self._glance = 0
+
+    def feed(self, frame: Frame) -> Update:
+        """What this frame makes known. Frames come in order of capture."""
+        news = News()
+        facts: list[Conversation] = []
+        segment = self._segment(frame)
+        if segment is not None:
+            self._observe(segment, news, facts)
+        self._now = max(self._now, frame.time)
+        if self._now >= self._glance:
+            self._pass_time(news, facts)
+        return _update(news, facts)
+
+    def elapse(self, time: int) -> Update:
+        """It is ``time`` ns since the epoch and no frame came: holes and closings whose time is up. For a live view."""
+        news, facts = News(), list[Conversation]()
+        self._now = max(self._now, time)
+        self._pass_time(news, facts)
+        return _update(news, facts)
+
+    def finish(self) -> Update:
+        """No frame comes any more: what waited comes out, and the last word on every conversation still open."""
+        news, facts = News(), list[Conversation]()
+        for talk in list(self._open.values()):
+            talk.finish(news)
+            talk.changed()
+            facts.append(talk.facts())
+        facts += [talk.facts() for talk in self._late.values()]
+        for table in (self._open, self._waiting, self._late, self._talks):
+            table.clear()
+        self._closing.clear()
+        self._remembered.clear()
+        return _update(news, facts)
+
+    @property
+    def horizon(self) -> int:
+        """Every octet with a lower `Line.order` is in a line that was given out (`capture.record.Ordered`)."""
+        waiting = [order for talk in self._open.values() if (order := talk.pending) is not None]
+        return min(waiting, default=self._tally.octets)
+
+    def _segment(self, frame: Frame) -> Segment | None:
+        if frame.link == exported.LINKTYPE_UPPER_PDU:
+            return self._recorded(frame)
+        found = take(frame)
+        if found is None or isinstance(found, Segment):
+            return found
+        whole = self._fragments.add(frame, found)
+        if whole is None:
+            return None
+        segment = decode(whole)
+        # The octets stand in several frames; no one place in this one is theirs.
+        return None if segment is None else segment._replace(at=len(frame.data), scope=found.scope)
+
+    def _recorded(self, frame: Frame) -> Segment | None:
+        """Octets recorded at a socket have no numbers: they get those that come next, and never wait."""
+        record = exported.unpack(frame)
+        if record is None:
+            return None
+        ends = record.source, record.destination
+        talk = self._talks.get((*ends, ()))
+        if talk is None or talk.stream is None:
+            return Segment(frame.number, frame.time, *ends, 0xFFFFFFFF, 0, SYN, 0, record.data, record.at)
+        side = Side.CLIENT if talk.client == record.source else Side.SERVER
+        number, answer = max(talk.stream.expects(side), 0), max(talk.stream.expects(side.other), 0)
+        if not record.data:
+            return Segment(frame.number, frame.time, *ends, number, answer, RST, 0, b"", record.at)
+        if talk.stream.starts(side) is None:
+            return Segment(frame.number, frame.time, *ends, 0xFFFFFFFF, 0, SYN | ACK, 0, record.data, record.at)
+        return Segment(frame.number, frame.time, *ends, number, answer, ACK, 0, record.data, record.at)
+
+    def _observe(self, segment: Segment, news: News, facts: list[Conversation]) -> None:
+        talk = self._talk(segment, news, facts)
+        was_quiet = not news
+        talk.feed(segment, news)
+        stream = talk.stream
+        if stream is None:
+            self._late[talk.ident] = talk
+            return
+        if stream.ended and not talk.closing:
+            talk.closed = talk.closing = True
+            self._closing.append((max(self._now, segment.time) + LINGER, talk))
+        over = stream.closed
+        if over:
+            self._close(talk, news)
+        elif stream.waiting:
+            self._waiting[talk.ident] = talk
+        if talk.changed() or over or (was_quiet and news):
+            facts.append(talk.facts())
+
+    def _talk(self, segment: Segment, news: News, facts: list[Conversation]) -> Talk:
+        """The conversation this segment belongs to, made if it is new."""
+        talk = self._talks.get((segment.source, segment.destination, segment.scope))
+        if talk is None:
+            return self._begin(segment, news, facts)
+        side = talk.side(segment)
+        if talk.stream is None:
+            return self._begin(segment, news, facts) if _beyond(segment, talk, side) else talk
+        if segment.flags & SYN:
+            opens = not segment.flags & ACK
+            if (side is Side.CLIENT) != opens and not talk.stream.begun and talk.midstream:
+                talk.turn()
+                side = side.other
+            if not talk.stream.admits(side, segment.sequence):
+                self._close(talk, news)
+                talk.changed()
+                facts.append(talk.facts())
+                return self._begin(segment, news, facts)
+            talk.midstream = False
+            talk.oriented = True
+        elif not talk.oriented and segment.payload:
+            talk.oriented = True
+            speaker = _speaker(segment.payload)
+            if speaker is not None and speaker is not side:
+                talk.turn()
+        return talk
+
+    def _begin(self, segment: Segment, news: News, facts: list[Conversation]) -> Talk:
+        if len(self._open) >= OPEN:
+            self._forget(news, facts)
+        client, known = _client(segment)
+        server = segment.destination if client == segment.source else segment.source
+        self._count += 1
+        talk = Talk(
+            self._count,
+            client,
+            server,
+            segment.scope,
+            segment.time,
+            midstream=not segment.flags & SYN,
+            oriented=known,
+            tally=self._tally,
+            chooser=self._chooser,
+            strict=self._strict,
+        )
+        if not known and segment.payload:
+            talk.oriented = True
+            speaker = _speaker(segment.payload)
+            if speaker is not None and speaker is not talk.side(segment):
+                talk.turn()
+        self._open[talk.ident] = talk
+        self._talks[segment.source, segment.destination, segment.scope] = talk
+        self._talks[segment.destination, segment.source, segment.scope] = talk
+        return talk
+
+    def _close(self, talk: Talk, news: News) -> None:
+        talk.finish(news)
+        self._open.pop(talk.ident, None)
+        self._waiting.pop(talk.ident, None)
+        self._remembered.append(talk)
+        if len(self._remembered) > REMEMBERED:
+            old = self._remembered.popleft()
+            for key in ((old.client, old.server, old.scope), (old.server, old.client, old.scope)):
+                if self._talks.get(key) is old:
+                    del self._talks[key]
+
+    def _pass_time(self, news: News, facts: list[Conversation]) -> None:
+        self._glance = self._now + GLANCE
+        for talk in list(self._waiting.values()):
+            if talk.stream is None or not talk.stream.waiting:
+                del self._waiting[talk.ident]
+                continue
+            items = talk.stream.elapse(self._now)
+            if items:
+                talk.take(items, news)
+                talk.changed()
+                facts.append(talk.facts())
+        while self._closing and self._closing[0][0] <= self._now:
+            _, talk = self._closing.popleft()
+            if talk.stream is not None:
+                self._close(talk, news)
+                talk.changed()
+                facts.append(talk.facts())
+
+    def _forget(self, news: News, facts: list[Conversation]) -> None:
+        """Too many are open: a quarter of them, silent longest, are finished."""
+        for talk in sorted(self._open.values(), key=lambda t: t.end)[: max(1, len(self._open) // 4)]:
+            text = f"More than {OPEN} conversations are open; this one was silent longest and is finished."
+            news.notes.append(Note("conversation-limit", text, 0, talk.ident))
+            self._close(talk, news)
+            talk.changed()
+            facts.append(talk.facts())
+
+
+def _update(news: News, facts: list[Conversation]) -> Update:
+    if not news and not facts:
+        return _NOTHING
+    # The newest facts of each conversation, once.
+    newest = tuple({fact.ident: fact for fact in facts}.values())
+    return Update(newest, tuple(news.lines), tuple(news.gaps), tuple(news.notes))
+
+
+def _beyond(segment: Segment, talk: Talk, side: Side) -> bool:
+    """Whether a segment on a finished conversation's ports begins another one: a SYN, or octets it never had."""
+    if segment.flags & SYN:
+        return True
+    if not segment.payload:
+        return False
+    expected = talk.expects[0 if side is Side.CLIENT else 1]
+    behind = (expected - (segment.sequence + len(segment.payload))) & 0xFFFFFFFF
+    return expected < 0 or behind >= 1 << 31
+
+
+def _client(segment: Segment) -> tuple[Endpoint, bool]:
+    """Who opened the conversation, judging by its first segment, and whether that is certain."""
+    source, destination = segment.source, segment.destination
+    if segment.flags & SYN:
+        return (destination if segment.flags & ACK else source), True
+    mail = source.port in MAIL_PORTS, destination.port in MAIL_PORTS
+    if mail[0] != mail[1]:
+        return (destination if mail[0] else source), True
+    return (destination if source.port < destination.port else source), False
+
+
+def _speaker(octets: bytes) -> Side | None:
+    """Who says such a thing: a server replies (RFC 5321 4.2, RFC 1939 3, RFC 3501 7), a client commands."""
+    if octets.startswith((b"+OK", b"-ERR", b"* ", b"+ ")):
+        return Side.SERVER
+    if octets[:3].isdigit() and octets[3:4] in (b" ", b"-", b"\r"):
+        return Side.SERVER
+    word = octets.split(b"\r", 1)[0].split(b" ", 1)[0].upper()
+    return Side.CLIENT if word in _COMMANDS else None
+
+
+_COMMANDS = frozenset(
+    b"HELO EHLO LHLO MAIL RCPT DATA BDAT RSET NOOP QUIT VRFY EXPN HELP AUTH STARTTLS TURN ETRN "
+    b"USER PASS APOP STAT LIST RETR DELE TOP UIDL CAPA STLS".split()
+)
+
+
+def choose(facts: Conversation, opening: list[Chunk | Gap], *, final: bool) -> Dialogue | None:
+    """The dialogue for what was said first (`capture.protocols.registry`), None while that does not tell."""
+    first: dict[Side, bytes] = {}
+    broken: set[Side] = set()
+    for item in opening:
+        if isinstance(item, Gap):
+            broken.add(item.side)  # what follows is not how this side began
+        elif item.side not in broken:
+            first[item.side] = first.get(item.side, b"") + item.data
+    midstream = facts.midstream or bool(broken)
+    protocol = registry.choose(facts.server.port, first, midstream=midstream, final=final)
+    return None if protocol is None else registry.make(protocol, facts.ident, facts.midstream)
