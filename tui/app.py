@@ -18,7 +18,7 @@ from textual.theme import Theme
 
 from capture.errors import WiretalkError
 from capture.model import Line, Update
-from capture.protocols import mask
+from capture.protocols.secrets import mask
 from tui.dialog import Dialog
 from tui.messages import ExitInfo, Session
 from tui.palette import DARK, LIGHT, Ink, colourless, ink
@@ -43,7 +43,7 @@ class WiretalkApp(App[ExitInfo]):
     MODES = {"talk": TalkScreen, "help": HelpScreen}  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         *[Binding(key, f"switch_mode('{mode}')", name, show=False, priority=True) for mode, key, name in PLACES],
-        Binding("ctrl+q", "quit", "Quit", show=False, priority=True),
+        Binding("ctrl+q", "quit", "Quit", priority=True),
     ]
 
     def __init__(self, session: Session, *, theme: str | None = None) -> None:
@@ -66,7 +66,7 @@ class WiretalkApp(App[ExitInfo]):
         """The styles of the theme in use."""
         if self._ink is None or self._ink[0] != self.theme:
             theme = self.current_theme
-            made = colourless() if self._colourless or theme.ansi else ink(self.theme_variables, dark=theme.dark)
+            made = colourless() if self._colourless or theme.ansi else ink(self.get_css_variables(), dark=theme.dark)
             self._ink = self.theme, made
         return self._ink[1]
 

@@ -2,6 +2,7 @@
 
 Claim: stream offsets find the place, never a search for equal octets. Offset 0 of a side has a sequence number, known
 from the first line of that side; a segment's own sequence number then says which octets of the stream it carried.
+Octets recorded at a socket have no sequence numbers, but no holes either: there the lengths add up.
 """
 
 from __future__ import annotations
@@ -11,25 +12,35 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from capture.decode import decode, headers
-from capture.model import Frame, Header, Layer, Line, Role, Segment
+from capture.exported import LINKTYPE_UPPER_PDU, unpack
+from capture.model import SYN, Frame, Header, Layer, Line, Role
 from tui.rows import Rows
 
 WINDOW = 1 << 32
 
 
 class Octet(NamedTuple):
-    """What one captured octet is. layer: whose PCI it is, or APPLICATION; role and field: at SMTP, where it is a line's.
+    """What one captured octet is.
 
-    starts: ``⟦`` a layer begins here, ``⟧`` one ended, ``│`` a field or another line begins, or blank; chosen: it belongs to the line looked
-    at; hidden: it is a secret.
+    layer: whose PCI it is, or APPLICATION; None for what was never on a wire. role, field: at SMTP, where it is a line's.
+    starts: ``⟦`` a layer begins here, ``⟧`` one ended, ``│`` a field or another line begins, or blank.
+    chosen: it belongs to the line looked at. hidden: it is a secret.
     """
 
-    layer: Layer
+    layer: Layer | None
     role: Role = Role.PCI
     field: str = ""
     starts: str = " "
     chosen: bool = False
     hidden: bool = False
+
+
+class Carried(NamedTuple):
+    """Which octets of a side's stream a frame carried. offset: of the first; at: its place in the frame's data."""
+
+    offset: int
+    at: int
+    length: int
 
 
 class Dissection(NamedTuple):
@@ -41,36 +52,73 @@ class Dissection(NamedTuple):
     first: int
 
 
-def dissect(line: Line, frame: Frame, base: int | None, rows: Rows, shown: Callable[[Line], bytes]) -> Dissection:
-    """Take a frame apart around a line. base: the sequence number of the side's offset 0, None when unknown."""
+FrameGetter = Callable[[int], Frame | None]
+
+
+def dissect(
+    line: Line, rows: Rows, frame: FrameGetter, shown: Callable[[Line], bytes], *, limit: int
+) -> list[Dissection]:
+    """Take apart the first ``limit`` frames of a line, those that are still kept."""
+    base = _first_sequence(line, rows, frame)
+    kept = [carrier for number in line.frames[:limit] if (carrier := frame(number)) is not None]
+    return [_dissect(line, carrier, _carried(line, carrier, base, rows, frame), rows, shown) for carrier in kept]
+
+
+def _dissect(
+    line: Line, frame: Frame, carried: Carried | None, rows: Rows, shown: Callable[[Line], bytes]
+) -> Dissection:
     layers = headers(frame)
-    segment = decode(frame)
     octets = _owners(frame, layers)
     first = -1
-    if segment is not None and base is not None:
-        start = line.offset + _signed(segment.sequence - base - line.offset)
-        end = start + len(segment.payload)
-        covered = start
-        for other in rows.overlapping(line.conversation, line.side, start, end):
-            first = _lay(octets, other, line, segment, start, shown) if other is line else first
-            if other is not line:
-                _lay(octets, other, line, segment, start, shown)
+    if carried is not None:
+        end = carried.offset + carried.length
+        covered = carried.offset
+        for other in rows.overlapping(line.conversation, line.side, carried.offset, end):
+            place = _lay(octets, other, carried, shown, chosen=other is line)
+            first = place if other is line else first
             covered = other.offset + len(other.data)
         if _keeps_secret(rows, line, covered):
             # Held back behind AUTH until the reply says what it is: not to be shown before it is known.
-            for place in range(segment.at + max(0, covered - start), segment.at + len(segment.payload)):
-                octets[place] = octets[place]._replace(hidden=True)
+            for index in range(carried.at + max(0, covered - carried.offset), carried.at + carried.length):
+                octets[index] = octets[index]._replace(hidden=True)
     return Dissection(frame, layers, tuple(octets), first)
 
 
-def first_sequence(line: Line, rows: Rows, frame: Callable[[int], Frame | None]) -> int | None:
-    """The sequence number of the side's offset 0: that of the frame that brought the first line known, less its offset."""
-    side = rows.sides.get((line.conversation, line.side))
-    if not side or not side[0].frames:
+def _carried(line: Line, frame: Frame, base: int | None, rows: Rows, getter: FrameGetter) -> Carried | None:
+    segment = decode(frame)
+    if segment is not None and base is not None:
+        offset = line.offset + _signed(segment.sequence - base - line.offset)
+        return Carried(offset, segment.at, len(segment.payload))
+    record = unpack(frame) if frame.link == LINKTYPE_UPPER_PDU else None
+    if record is None:
         return None
-    carried = frame(side[0].frames[0])
+    offset, number = _begins_frame(line, rows)
+    while number < frame.number:
+        earlier = getter(number)
+        octets = unpack(earlier) if earlier is not None else None
+        if octets is not None and octets.source == record.source and octets.destination == record.destination:
+            offset += len(octets.data)
+        number += 1
+    return Carried(offset, record.at, len(record.data))
+
+
+def _begins_frame(line: Line, rows: Rows) -> tuple[int, int]:
+    """Offset and frame of the nearest line, this one or one before it, that no earlier line shares its frame with."""
+    lines = rows.sides[line.conversation, line.side]
+    place = bisect_right(lines, line.offset, key=lambda other: other.offset) - 1
+    while place > 0 and lines[place - 1].frames[-1:] == lines[place].frames[:1]:
+        place -= 1
+    return lines[place].offset, (lines[place].frames or line.frames or (0,))[0]
+
+
+def _first_sequence(line: Line, rows: Rows, frame: FrameGetter) -> int | None:
+    """The sequence number of the side's offset 0: of the frame that brought its first known line, less its offset."""
+    side = rows.sides.get((line.conversation, line.side))
+    carried = frame(side[0].frames[0]) if side and side[0].frames else None
     segment = decode(carried) if carried is not None else None
-    return None if segment is None else (segment.sequence + (segment.flags >> 1 & 1) - side[0].offset) % WINDOW
+    if side is None or segment is None:
+        return None
+    return (segment.sequence + bool(segment.flags & SYN) - side[0].offset) % WINDOW
 
 
 def _signed(difference: int) -> int:
@@ -79,8 +127,8 @@ def _signed(difference: int) -> int:
 
 
 def _owners(frame: Frame, layers: tuple[Header, ...]) -> list[Octet]:
-    """Whose PCI each octet is; what no layer claims belongs to the application, what stands behind it to the one below."""
-    octets = [Octet(layers[0].layer if layers else Layer.APPLICATION)] * len(frame.data)
+    """Whose PCI each octet is. What no layer claims is the application's; what stands behind, the layer's below."""
+    octets = [Octet(layers[0].layer if layers else None)] * len(frame.data)
     for header in layers:
         for place in range(header.start, min(header.body, len(octets))):
             octets[place] = Octet(header.layer)
@@ -96,27 +144,25 @@ def _owners(frame: Frame, layers: tuple[Header, ...]) -> list[Octet]:
     return octets
 
 
-def _lay(
-    octets: list[Octet], line: Line, chosen: Line, segment: Segment, start: int, shown: Callable[[Line], bytes]
-) -> int:
-    """Write a line's spans over the octets of the segment; the index of its first octet there."""
+def _lay(octets: list[Octet], line: Line, carried: Carried, shown: Callable[[Line], bytes], *, chosen: bool) -> int:
+    """Write a line's spans over the octets of a frame; the index of its first octet there."""
     seen = shown(line)
     ends = [span.end for span in line.spans]
-    begin, end = max(line.offset, start), min(line.offset + len(line.data), start + len(segment.payload))
-    for offset in range(begin, end):
+    begin = max(line.offset, carried.offset)
+    for offset in range(begin, min(line.offset + len(line.data), carried.offset + carried.length)):
         within = offset - line.offset
-        place = segment.at + offset - start
+        place = carried.at + offset - carried.offset
         span = line.spans[min(bisect_right(ends, within), len(line.spans) - 1)]
-        opens = within == span.start and octets[place].starts == " "
+        opens = octets[place].starts == " " and within == (span.start if chosen else 0)
         octets[place] = Octet(
             Layer.APPLICATION,
             span.role,
             span.field,
-            "│" if opens and (line is chosen or within == 0) else octets[place].starts,
-            line is chosen,
+            "│" if opens else octets[place].starts,
+            chosen,
             seen[within] != line.data[within],
         )
-    return segment.at + begin - start
+    return carried.at + begin - carried.offset
 
 
 def _keeps_secret(rows: Rows, line: Line, offset: int) -> bool:

@@ -41,7 +41,7 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """Octets read from the server's socket, raw, every one, in order (telnet's IAC included)."""
+    """Octets read from the server's socket, in order, with or without telnet's commands."""
 
     octets: bytes
 
@@ -77,8 +77,9 @@ class Session(Protocol):
     The coroutines may raise `capture.errors.WiretalkError`; the app shows its sentence and remedy in the session.
     """
 
-    title: str
-    """``shannon:25``."""
+    @property
+    def title(self) -> str:
+        """``shannon:25``."""
 
     @property
     def status(self) -> Status: ...
@@ -110,7 +111,7 @@ class Session(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ExitInfo:
-    """What the app leaves behind. unseen: typed lines that never came off the wire; failed: it could not go on."""
+    """What the app leaves behind. unseen: typed lines that never came off the wire."""
 
     lines: int = 0
     frames: int = 0

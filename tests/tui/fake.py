@@ -84,7 +84,7 @@ def spans_of(side: Side, body: bytes, *, in_data: bool) -> tuple[Span, ...]:
 class FakeSession:
     """See `tui.messages.Session`. hold: captured lines wait for `release`; answers: REPLIES, or none at all."""
 
-    title = "shannon:25"
+    title: str = "shannon:25"
 
     def __init__(self, *, answers: bool = True, hold: bool = False, status: Status | None = None) -> None:
         self.answers = answers

@@ -39,7 +39,6 @@ class HelpScreen(Place):
     MODE = "help"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "app.switch_mode('talk')", "Back"),
-        Binding("ctrl+q", "app.quit", "Quit"),
     ]
 
     def body(self) -> Iterable[Widget]:
@@ -66,10 +65,10 @@ class HelpScreen(Place):
             Content.assemble(
                 "  ",
                 _styled("PCI      ", ink.label(Label.PCI)),
-                " part of a PDU, control information only: a line of a long reply, the dot",
+                " part of a PDU, control only: a line of a long reply, the dot",
             ),
             Content.assemble(
-                "  ", _styled("user data", ink.base), " part of a PDU that carries the user's octets: the mail text"
+                "  ", _styled("user data", ink.base), " part of a PDU that carries the user's octets: the text"
             ),
             _head("How to read a captured line"),
             Content.assemble("  ", _styled(" solid ", pci), "  PCI: the octets SMTP itself reads"),

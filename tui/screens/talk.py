@@ -40,15 +40,14 @@ class TalkScreen(Place):
 
     MODE = "talk"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave_prompt", "Lines"),
+        Binding("escape", "leave_prompt", "Wire lines"),
         Binding("i,enter", "type", "Type", show=False),
-        Binding("ctrl+up", "wire(-1)", "Line ↑", priority=True),
+        Binding("ctrl+up", "wire(-1)", "Choose line", key_display="^↑↓", priority=True),
         Binding("ctrl+down", "wire(1)", "Next line", show=False, priority=True),
         Binding("ctrl+o", "zoom", "Zoom", priority=True),
         Binding("ctrl+r", "reconnect", "Reconnect", priority=True),
         Binding("pageup", "scroll_session(-1)", "Earlier", show=False),
         Binding("pagedown", "scroll_session(1)", "Later", show=False),
-        Binding("ctrl+q", "app.quit", "Quit", priority=True),
     ]
 
     def __init__(self) -> None:
@@ -161,7 +160,7 @@ class TalkScreen(Place):
             self.transcript.refill(self._tail)
         self._status = status
         self.show_status(status)
-        self.query_one("#session").border_subtitle = unsniffed
+        self.query_one("#session").border_subtitle = "" if status.sniffed else "socket, not sniffed"  # narrow
         self.wire.warning = unsniffed
         self.wire.caption()
         self.inspector.warn(unsniffed)
@@ -297,7 +296,7 @@ class TalkScreen(Place):
         self.transcript.scroll_relative(y=pages * max(1, self.transcript.page.height - 1), animate=False)
 
     @on(Cursored.Moved, "#wire")
-    def chosen(self, event: Cursored.Moved) -> None:
+    def chosen(self) -> None:
         """Another line was chosen, by hand or by following."""
         self.inspector.show(self.wire.selected())
 

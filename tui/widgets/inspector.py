@@ -18,7 +18,7 @@ from textual.widget import Widget
 from capture.glossary import explain
 from capture.labels import label
 from capture.model import Frame, Label, Layer, Line, Role, Span
-from tui.dissect import Dissection, Octet, dissect, first_sequence
+from tui.dissect import Dissection, Octet, dissect
 from tui.palette import LETTERS
 from tui.render import Cells, printable, safe_text, visible, wrap
 from tui.rows import Row, Rows
@@ -139,7 +139,7 @@ class HexView(Cursored):
             return Cells().add(f"── frame {frame.number} ({of}) ", ink.dim).strip(width, ink.base)
         here = octets[row.start : row.end]
         cells = Cells().add(f"{row.start:04x} ", ink.accent if current and self.has_focus else ink.dim)
-        letters = "".join(dict.fromkeys(LETTERS[octet.layer] for octet in here))
+        letters = "".join(dict.fromkeys(LETTERS[octet.layer] for octet in here if octet.layer is not None))
         cells.add(f"{letters[:3]:<3}", ink.bold)
         before: Octet | None = None
         for place, octet in enumerate(here, row.start):
@@ -220,7 +220,7 @@ class Reasons(Cursored):
     def _under(self, sentence: str, citation: str, head: str = "") -> list[Reason]:
         text = safe_text(f"{sentence} · {citation}" if citation else sentence)
         indent = len(head) + 1 if head else 8
-        lines = wrap(" " * (indent - 1) + text if head else text, max(8, self.page.width - (1 if head else 9)))
+        lines = wrap(" " * indent + text if head else text, max(8, self.page.width - (1 if head else 9)))
         if head:
             return [
                 Reason(None, head if n == 0 else " ", part.lstrip() if n == 0 else part) for n, part in enumerate(lines)
@@ -269,7 +269,7 @@ class Inspector(Vertical):
         """Take apart the frames of a row, or show nothing."""
         line = row if isinstance(row, Line) else None
         seen = self.shown(line) if line is not None else b""
-        parts = self._parts(line) if line is not None else []
+        parts = dissect(line, self.rows, self.frame, self.shown, limit=SHOWN_FRAMES) if line is not None else []
         self.query_one(Encapsulation).show(line, seen, parts, self._protocol(row))
         self.query_one(HexView).show(parts)
         notes = [note.text for note in self.rows.notes_of(line)] if line is not None else []
@@ -282,11 +282,6 @@ class Inspector(Vertical):
         """What the border has to say besides: where the octets were taken, when not off the wire."""
         self._warning = warning
         self.border_subtitle = "these frames are no longer kept" if self._lost else warning
-
-    def _parts(self, line: Line) -> list[Dissection]:
-        base = first_sequence(line, self.rows, self.frame)
-        frames = (self.frame(number) for number in line.frames[:SHOWN_FRAMES])
-        return [dissect(line, frame, base, self.rows, self.shown) for frame in frames if frame is not None]
 
     def _protocol(self, row: Row | None) -> str:
         known = self.rows.conversations.get(row.conversation) if row is not None else None

@@ -62,7 +62,8 @@ class TopBar(Widget):
         if not status.sniffed:
             head = "○ at the socket, not sniffed"
         else:
-            head = f"● live {source}" if status.live else f"○ {source} not live"
+            idle = "not listening yet" if not status.frames else f"{source} not live"
+            head = f"● live {source}" if status.live else f"○ {idle}"
         for parts in ((head, frames, lost), (head, str(status.frames), lost), (head, lost), (head,)):
             length = sum(map(len, parts)) + 2 * len(parts)
             if cells.width + length <= width:
@@ -70,7 +71,8 @@ class TopBar(Widget):
         alarm = ink.trouble + Style(bgcolor=ground.bgcolor)
         cells.pad(width - length, ground)
         for number, part in enumerate(parts):
-            bad = (number == 0 and not (status.sniffed and status.live)) or (part == lost and status.lost > 0)
+            deaf = not status.sniffed or (status.frames > 0 and not status.live)
+            bad = (number == 0 and deaf) or (part == lost and status.lost > 0)
             cells.add(part, alarm if bad else ground + Style(bold=True)).add("  ", ground)
         return cells.strip(width, ground)
 

@@ -14,7 +14,7 @@ from textual.strip import Strip
 from capture.labels import label
 from capture.model import Label, Line, Missing, Side, Update
 from tui.render import Cells, safe_text, visible
-from tui.rows import Bracket, Boundary, Row, Rows
+from tui.rows import Boundary, Bracket, Row, Rows
 from tui.widgets.cursored import Cursored
 
 WIDE = 62  # cells from which times, both ends of the arrow, idents and names of PDUs are shown
@@ -95,7 +95,8 @@ class WireList(Cursored):
     def caption(self) -> None:
         """The border says how many lines there are and whether the list follows, or that nothing is sniffed."""
         lines = f"{self.rows.lines} line{'s' * (self.rows.lines != 1)}"
-        state = "following" if self.following else f"+{self.unread} new · End follows"
+        new = f"+{self.unread} new · " if self.unread else ""
+        state = "following" if self.following else f"{new}End follows"
         self.border_subtitle = self.warning or f"{lines} · {state}"
 
     # a row

@@ -1,0 +1,327 @@
+"""The Talk screen as a person uses it: typing, history, suggestions, pastes, choosing lines, ending, connecting again."""
+
+from __future__ import annotations
+
+import pytest
+from textual import events
+
+from capture.model import Line, Side
+from tests.tui.conftest import Opener, Screened, say, settled, style_at, talk, text_of, until
+from tests.tui.fake import LINES, FakeSession
+from tui.app import WiretalkApp
+from tui.messages import Closed, Failed, Said
+from tui.screens.question import Question
+from tui.widgets.inspector import HexView, Reasons
+
+
+def fake(pilot: Screened) -> FakeSession:
+    session = pilot.app.session  # type: ignore[attr-defined]
+    assert isinstance(session, FakeSession)
+    return session
+
+
+async def type_line(pilot: Screened, text: str) -> None:
+    talk(pilot).prompt.value = text
+    await pilot.press("enter")
+    await settled(pilot)
+
+
+async def test_a_line_is_sent_as_typed_and_appears_on_both_sides(opened: Opener) -> None:
+    async with opened() as pilot:
+        await pilot.press(*"noop", "space", "space", "x", "enter")
+        await settled(pilot)
+        assert fake(pilot).sent == ["noop  x"]
+        assert "» noop  x" in text_of(pilot)
+        assert "C▶S PDU         noop  x␍␊" in text_of(pilot)
+
+
+async def test_a_typed_line_is_faint_until_it_comes_off_the_wire(opened: Opener) -> None:
+    session = FakeSession()
+    async with opened(session) as pilot:
+        session.hold = True
+        await say(pilot, "NOOP")
+        ink = pilot.app.ink  # type: ignore[attr-defined]
+        assert style_at(pilot, "NOOP").color == ink.dim.color
+        assert "NOOP␍␊" not in text_of(pilot)
+        session.release()
+        await settled(pilot)
+        assert style_at(pilot, "NOOP").color == ink.bold.color
+        assert "NOOP␍␊" in text_of(pilot)
+
+
+async def test_the_grey_line_is_taken_with_the_right_arrow(opened: Opener) -> None:
+    async with opened() as pilot:
+        prompt = talk(pilot).prompt
+        await until(pilot, lambda: prompt.placeholder == "HELO your-pc")
+        await pilot.press("right", "enter")
+        await settled(pilot)
+        assert fake(pilot).sent == ["HELO your-pc"]
+        await pilot.press(*"mai")
+        await until(pilot, lambda: "student.example" in text_of(pilot).split("hint")[-1])
+        await pilot.press("tab")
+        assert prompt.value == "mail FROM:<you'll-never-know@student.example>".replace("mail", "mai" + "L")
+
+
+async def test_history_goes_back_and_forth_and_keeps_the_draft(opened: Opener) -> None:
+    async with opened() as pilot:
+        for line in ("HELO a", "NOOP"):
+            await type_line(pilot, line)
+        prompt = talk(pilot).prompt
+        prompt.value = "dra"
+        seen = []
+        for key in ("up", "up", "up", "down", "down", "down"):
+            await pilot.press(key)
+            seen.append(prompt.value)
+        assert seen == ["NOOP", "HELO a", "HELO a", "NOOP", "dra", "dra"]
+
+
+@pytest.mark.parametrize(("key", "sent"), [("enter", ["HELO a", "", "NOOP", "MAIL"]), ("escape", [])])
+async def test_several_pasted_lines_are_sent_one_by_one_after_asking(opened: Opener, key: str, sent: list[str]) -> None:
+    async with opened() as pilot:
+        talk(pilot).prompt.post_message(events.Paste("HELO a\r\n\nNOOP\rMAIL\n"))
+        await until(pilot, lambda: isinstance(pilot.app.screen, Question))
+        assert "Send 4 lines?" in text_of(pilot)
+        assert fake(pilot).sent == []
+        await pilot.press(key)
+        await until(pilot, lambda: not isinstance(pilot.app.screen, Question) and len(fake(pilot).sent) >= len(sent))
+        await settled(pilot)
+        assert fake(pilot).sent == sent
+
+
+async def test_one_pasted_line_waits_for_enter(opened: Opener) -> None:
+    async with opened() as pilot:
+        talk(pilot).prompt.post_message(events.Paste("QUIT\n"))
+        await until(pilot, lambda: talk(pilot).prompt.value == "QUIT")
+        assert fake(pilot).sent == []
+
+
+async def test_the_cursor_rests_on_what_was_said_last_while_the_end_stays_in_view(opened: Opener) -> None:
+    async with opened(size=(80, 24)) as pilot:
+        await say(pilot, *LINES[:10])
+        wire = talk(pilot).wire
+        row = wire.selected()
+        assert isinstance(row, Line)
+        assert (row.side, row.data) == (Side.CLIENT, b".\r\n")
+        assert wire.scroll_offset.y == wire.count() - wire.page.height
+        assert "following" in str(wire.border_subtitle)
+
+
+async def test_choosing_a_line_while_typing_stops_following_and_end_resumes_it(opened: Opener) -> None:
+    async with opened() as pilot:
+        await say(pilot, *LINES[:3])
+        screen = talk(pilot)
+        await pilot.press("ctrl+up", "ctrl+up")
+        row = screen.wire.selected()
+        await say(pilot, "NOOP")
+        assert screen.wire.selected() is row
+        assert "+2 new · End follows" in str(screen.wire.border_subtitle)
+        assert screen.prompt.has_focus
+        await pilot.press("escape")
+        assert screen.wire.has_focus
+        await pilot.press("end")
+        await settled(pilot)
+        assert "following" in str(screen.wire.border_subtitle)
+        await pilot.press("i")
+        assert screen.prompt.has_focus
+
+
+async def test_the_inspector_shows_the_line_in_its_frame_with_reasons(opened: Opener) -> None:
+    async with opened() as pilot:
+        await say(pilot, *LINES[:8])
+        text = text_of(pilot)
+        assert "Inspector · mail data C5 · frame 16 · 32 octets · C▶S" in text
+        assert "Ethernet⟦14 B IPv4⟦20 B TCP⟦20 B SMTP⟦..a line that began with a dot␍␊⟧⟧⟧⟧" in text
+        assert "0       PCI stuffed-dot" in text
+        assert "1–29    UD  content" in text
+        assert "⟦2e│2e 61" in text
+        assert "RFC 5321" in text
+        ink = pilot.app.ink  # type: ignore[attr-defined]
+        parts = pilot.app.screen.query_one(HexView)._parts
+        assert len(parts) == 1
+        chosen = [octet for octet in parts[0].octets if octet.chosen]
+        assert len(chosen) == 32
+        assert style_at(pilot, "2e 61").underline or style_at(pilot, "2e").bgcolor == ink.strong[5].bgcolor
+
+
+async def test_an_oddity_is_told_with_its_line(opened: Opener) -> None:
+    async with opened() as pilot:
+        fake(pilot).answers = False
+        await say(pilot, "NOOP")
+        fake(pilot).note("seen twice \x1b[2J")
+        await settled(pilot)
+        await pilot.press("ctrl+up", "ctrl+down")
+        await settled(pilot)
+        assert "! seen twice ␛[2J" in text_of(pilot)
+
+
+async def test_a_gap_is_a_row_of_its_own(opened: Opener) -> None:
+    async with opened() as pilot:
+        fake(pilot).lose(Side.SERVER, 1460)
+        await settled(pilot)
+        assert "… 1460 octets of the server not captured …" in text_of(pilot)
+        await pilot.press("ctrl+down")
+        await settled(pilot)
+        assert "╭─ Inspector ───" in text_of(pilot)
+
+
+async def test_a_password_is_blotted_out_everywhere_until_it_is_asked_for(opened: Opener) -> None:
+    async with opened() as pilot:
+        await say(pilot, "PASS talking")
+        dump = "74 61 6c 6b 69 6e 67"
+        text = text_of(pilot)
+        assert "PASS *******" in text
+        assert "talking" not in text
+        assert dump not in text
+        assert "** ** **" in text
+        assert "PASS talking" not in talk(pilot).prompt.history
+        app = pilot.app
+        assert isinstance(app, WiretalkApp)
+        app.action_secrets()
+        await settled(pilot)
+        text = text_of(pilot)
+        assert "» PASS talking" in text
+        assert "PASS talking␍␊" in text
+        assert dump in text
+        app.action_secrets()
+        await settled(pilot)
+        assert "talking" not in text_of(pilot)
+
+
+async def test_after_the_end_it_says_what_to_press_and_that_connects_again(opened: Opener) -> None:
+    async with opened() as pilot:
+        await say(pilot, "QUIT")
+        await until(pilot, lambda: "Ctrl+R connects again · " in text_of(pilot))
+        lines = text_of(pilot).splitlines()
+        (said,) = (n for n, line in enumerate(lines) if "221 2.0.0" in line[:40])
+        (over,) = (n for n, line in enumerate(lines) if "closed the connection." in line[:40])
+        assert said < over
+        await type_line(pilot, "NOOP")
+        assert fake(pilot).sent == ["QUIT"]
+        await until(pilot, lambda: "Not connected" in text_of(pilot))
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: "conversation 2 · 192.0.2.10:49153 ▶ 192.0.2.25:25" in text_of(pilot))
+        await say(pilot, "NOOP")
+        assert fake(pilot).sent == ["QUIT", "NOOP"]
+        assert not talk(pilot).wiretalk.dialog.entries[-1].faint
+
+
+async def test_connecting_again_while_connected_asks_first(opened: Opener) -> None:
+    async with opened() as pilot:
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: isinstance(pilot.app.screen, Question))
+        await pilot.press("n")
+        await settled(pilot)
+        assert talk(pilot).wiretalk.dialog.conversation == 1
+
+
+async def test_what_cannot_be_opened_is_said_with_its_remedy(opened: Opener) -> None:
+    session = FakeSession()
+    session.refuse_to_open = True
+    async with opened(session) as pilot:
+        await until(pilot, lambda: "The lab cannot start." in text_of(pilot))
+        assert "run wiretalk doctor" in text_of(pilot)
+        assert "Ctrl+R connects again" in text_of(pilot)
+
+
+async def test_events_of_the_socket_are_said_plainly(opened: Opener) -> None:
+    async with opened() as pilot:
+        session = fake(pilot)
+        session.tell(Said("Recording goes on."))
+        session.tell(Failed("The interface went down.", "bring it up"))
+        session.tell(Closed("Connection reset."))
+        await until(pilot, lambda: "Connection reset." in text_of(pilot))
+        for sentence in ("Recording goes on.", "The interface went down.", "bring it up"):
+            assert sentence in text_of(pilot)
+
+
+async def test_ctrl_d_says_that_nothing_more_will_come(opened: Opener) -> None:
+    async with opened() as pilot:
+        await pilot.press("ctrl+d")
+        await until(pilot, lambda: fake(pilot).half_closed)
+        await until(pilot, lambda: "(FIN)" in text_of(pilot))
+
+
+async def test_half_a_greeting_is_shown_faint(opened: Opener) -> None:
+    session = FakeSession(answers=False)
+    async with opened(session) as pilot:
+        from tui.messages import Received
+
+        session.tell(Received(b"220 no line end"))
+        await until(pilot, lambda: "220 no line end" in text_of(pilot))
+        assert style_at(pilot, "220 no line end").color == pilot.app.ink.dim.color  # type: ignore[attr-defined]
+
+
+async def test_mouse_chooses_a_line_and_a_screen(opened: Opener) -> None:
+    async with opened() as pilot:
+        await say(pilot, *LINES[:3])
+        wire = talk(pilot).wire
+        await pilot.click("#wire", offset=(20, 2))
+        await settled(pilot)
+        assert wire.cursor == 1
+        assert "HELO command C1" in str(talk(pilot).inspector.border_title)
+        await pilot.click("TopBar", offset=(24, 0))
+        await until(pilot, lambda: "The three labels" in text_of(pilot))
+
+
+async def test_every_action_is_in_the_palette(opened: Opener) -> None:
+    async with opened() as pilot:
+        app = pilot.app
+        assert isinstance(app, WiretalkApp)
+        names = {command.title for command in app.get_system_commands(app.screen)}
+        assert names >= {
+            "Connect again",
+            "Nothing more to send",
+            "Zoom inspector",
+            "Newest line",
+            "Previous line",
+            "Next line",
+            "Show secrets",
+            "Dark or light",
+            "Help",
+            "Talk",
+            "Quit",
+        }
+
+
+async def test_a_change_of_theme_redraws_every_row(opened: Opener) -> None:
+    async with opened() as pilot:
+        await say(pilot, *LINES[:3])
+        before = style_at(pilot, "250 reply")
+        pilot.app.theme = "wiretalk-light"
+        await settled(pilot)
+        assert style_at(pilot, "250 reply") != before
+        pilot.app.theme = "nord"
+        await settled(pilot)
+        pilot.app.theme = "textual-ansi" if "textual-ansi" in pilot.app.available_themes else "ansi-dark"
+        await settled(pilot)
+        assert "250 reply" in text_of(pilot)
+
+
+async def test_quitting_closes_the_session_and_tells_what_is_left(opened: Opener) -> None:
+    session = FakeSession()
+    async with opened(session) as pilot:
+        session.hold = True
+        await say(pilot, "NOOP")
+        await pilot.press("ctrl+q")
+        await until(pilot, lambda: session.closed)
+    info = pilot.app.return_value
+    assert info is not None
+    assert (info.unseen, info.recording) == (1, session.status.recording)
+    assert info.lines == 1
+
+
+async def test_ten_thousand_lines_at_once_are_one_drain(opened: Opener) -> None:
+    session = FakeSession(answers=False)
+    async with opened(session) as pilot:
+        await say(pilot, "DATA")
+        session.typed(b"first")
+        session._in_data = True
+        for number in range(10_000):
+            session.typed(b"line %d" % number)
+        await settled(pilot)
+        assert talk(pilot).wire.count() == 10_002
+        assert "line 9999" in text_of(pilot)
+        assert pilot.app.screen.query_one(Reasons).count() > 3
+        await pilot.press("escape", "home")
+        await settled(pilot)
+        assert "DATA␍␊" in text_of(pilot)
