@@ -256,6 +256,8 @@ class Content:
             self._count -= len(held)
             voice.back(held)
             self._held, self._held_octets = [], 0
+        else:
+            voice.unpull(0)  # searched for CRLF so far
         self._line_start = begins
         while (data := voice.line(b"\n")) is not None:
             if self._line_start and data in (b".\n", b".\r\n"):

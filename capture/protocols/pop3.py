@@ -393,7 +393,7 @@ def _command(text: bytes, cut: bool) -> tuple[tuple[Span, ...], str, tuple[str, 
     if stop < len(text):
         spans.append(Span(stop, len(text), PCI, "trailing-ws"))
         flags += ("trailing-ws",)
-    if keyword in ("PASS", "APOP") and given or (keyword == "AUTH" and given > 1):
+    if (keyword in ("PASS", "APOP") and given) or (keyword == "AUTH" and given > 1):
         flags += ("credential",)
     words = len(text[len(word) : stop].split())
     if not cut and words < required:

@@ -99,7 +99,7 @@ class Records:
     def _remainder(self, available: int, ending: bool) -> bool:
         """What follows a gap inside a unit."""
         voice, pdu = self.voice, self._pdu
-        if available < self._rest and not (voice.broken or ending) or pdu is None:
+        if (available < self._rest and not (voice.broken or ending)) or pdu is None:
             return False
         data = voice.take(self._rest)
         self._rest -= len(data)

@@ -665,9 +665,7 @@ class SmtpDialogue(Exchange):
             self._accepted += good
         elif what == "QUIT":
             self._quit = good or not code  # refused: the session goes on
-        elif what in ("RSET", "MAIL", "HELO", "EHLO", "LHLO") and good:
-            self._accepted = 0
-        elif what in ("mail data", "BDAT LAST") and not (self._owed and self._owed[0] is owed):
+        elif (what in ("RSET", "MAIL", "HELO", "EHLO", "LHLO") and good) or (what in ("mail data", "BDAT LAST") and not (self._owed and self._owed[0] is owed)):
             self._accepted = 0
         elif what in ("TURN", "ATRN"):
             if self._phase is Phase.TURN_ASKED:
