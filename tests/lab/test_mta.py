@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import re
 import smtplib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
+import aiosmtpd.smtp
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lab import directory, mta, plan
+from lab import directory, plan, receiver, replies
 from lab.mailbox import Mailboxes
 from lab.mta import Mta
 from lab.queue import Queue
@@ -283,7 +285,7 @@ async def test_policy_and_loops_are_refused_only_after_the_data(shannon: Shannon
 async def test_a_message_over_the_size_limit_is_refused_after_its_end(
     shannon: Shannon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mta, "SIZE_LIMIT", 1000)
+    monkeypatch.setattr(receiver, "SIZE_LIMIT", 1000)
     *_, reply, still = await say(shannon.port, ME, MAIL, RCPT, "DATA", ("x" * 78 + "\r\n") * 13 + ".", "NOOP")
     assert reply == "552 5.3.4 Message too big: at most 33554432 octets"  # the text is of the constant
     assert still == "250 2.0.0 OK"
@@ -365,7 +367,7 @@ async def test_when_the_host_goes_down_everybody_is_told_421(tmp_path: Path) -> 
 
 
 async def test_who_is_silent_too_long_is_told_421(shannon: Shannon, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mta, "IDLE_LIMIT", 0.05)
+    monkeypatch.setattr(receiver, "IDLE_LIMIT", 0.05)
     reader, writer = await asyncio.open_connection(HOST, shannon.port)
     lines = (await asyncio.wait_for(reader.read(), 5)).decode("ascii").splitlines()
     writer.close()
@@ -398,7 +400,7 @@ ENHANCED = re.compile(r"([245])\d\d[ -]\1\.\d{1,3}\.\d{1,3} ")
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    words=st.lists(st.sampled_from(list(mta.SYNTAX) + list(mta.NOT_SERVED)) | st.text(max_size=8), max_size=2),
+    words=st.lists(st.sampled_from(list(replies.SYNTAX) + list(replies.NOT_SERVED)) | st.text(max_size=8), max_size=2),
     data=st.data(),
 )
 def test_every_reply_carries_a_status_where_rfc_2034_wants_one(
@@ -424,3 +426,9 @@ def test_every_reply_carries_a_status_where_rfc_2034_wants_one(
     assert all(
         re.match(rf"250[ -]({re.escape(FQDN)}|SIZE|8BIT|PIPE|ENH|EXPN|HELP)|501 Syntax: [HE]", x) for x in hellos
     )
+
+
+def test_what_we_put_into_our_words_is_what_aiosmtpd_says() -> None:
+    source = inspect.getsource(aiosmtpd.smtp)
+    assert [words for words in receiver._IN_OUR_WORDS if words not in source] == []
+    assert '500 Error: command "{command}" not recognized' in source
