@@ -106,6 +106,7 @@ class Connection(asyncio.Protocol):
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._unread = 0
         self._end_of_line = True
+        self._finished = False  # our FIN is sent
         self._left = False
 
     @classmethod
@@ -167,7 +168,7 @@ class Connection(asyncio.Protocol):
     @property
     def connected(self) -> bool:
         """Whether lines can be sent."""
-        return self._transport is not None and not self._transport.is_closing()
+        return self._transport is not None and not self._transport.is_closing() and not self._finished
 
     def send_line(self, text: str | bytes, ending: bytes = CRLF) -> bytes:
         """Give the line and its ending to the kernel in one write; return the octets. Nothing if not `connected`.
@@ -179,7 +180,8 @@ class Connection(asyncio.Protocol):
 
     def half_close(self) -> None:
         """Ctrl-D: our FIN; the server may still speak."""
-        if self._transport is not None and self.connected and self._transport.can_write_eof():
+        if self._transport is not None and self.connected:
+            self._finished = True
             self._transport.write_eof()
 
     def close(self) -> None:
@@ -203,11 +205,12 @@ class Connection(asyncio.Protocol):
             event = await self._events.get()
             if isinstance(event, Received):
                 self._unread -= len(event.octets)
-                if self._transport is not None and self.connected and self._unread <= _UNREAD_LIMIT:
+                if self._transport is not None and self._unread <= _UNREAD_LIMIT:
                     self._transport.resume_reading()
+            else:
+                self._events.put_nowait(event)  # whoever asks again gets the end again
             yield event
             if isinstance(event, Closed):
-                self._events.put_nowait(event)  # whoever asks again gets the end again
                 return
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

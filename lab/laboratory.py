@@ -59,7 +59,7 @@ class Lab:
         self.ipv6 = ipv6
         self.notes: tuple[str, ...] = ()
         self._servers = servers
-        self._server_options = [] if vrfy else ["--no-vrfy"]
+        self._server_options = [*([] if vrfy else ["--no-vrfy"]), *(["--ipv6"] if ipv6 else [])]
         self._control: sockets.socket | None = None
         self._outer: subprocess.Popen[bytes] | None = None
         self._words: dict[str, int] = {}  # who → memory file with what it wrote to standard error
