@@ -22,7 +22,7 @@ WINDOW = 1 << 32
 class Octet(NamedTuple):
     """What one captured octet is.
 
-    layer: whose PCI it is, or APPLICATION; None for what was never on a wire. role, field: at SMTP, where it is a line's.
+    layer: whose PCI it is, or APPLICATION; None for what was never on a wire. role, field: a line's, at SMTP.
     starts: ``⟦`` a layer begins here, ``⟧`` one ended, ``│`` a field or another line begins, or blank.
     chosen: it belongs to the line looked at. hidden: it is a secret.
     """

@@ -139,5 +139,6 @@ class GhostText(Suggester):
         for line in (self.guide.next.line or "", *self.guide.verbs):
             if line.casefold().startswith(value.casefold()) and len(line) > len(value):
                 # What was typed stays as typed: the wire gets those octets, not ours.
-                return value + line[len(value) :]
+                rest, verb = line[len(value) :], len(line.split(" ")[0]) - len(value)
+                return value + (rest[:verb].lower() + rest[verb:] if value.islower() and verb > 0 else rest)
         return None
