@@ -22,6 +22,7 @@ from collections import deque
 from capture import exported
 from capture.decode import decode, take
 from capture.fragments import Fragments
+from capture.links import KNOWN_LINKS
 from capture.model import ACK, RST, SYN, Chunk, Conversation, Endpoint, Frame, Gap, Note, Segment, Side, Update
 from capture.protocols import registry
 from capture.protocols.dialogue import Dialogue
@@ -51,6 +52,7 @@ class Analyzer:
         self._closing: deque[tuple[int, Talk]] = deque()
         self._remembered: deque[Talk] = deque()
         self._late: dict[int, Talk] = {}
+        self._strange: set[int] = set()  # links that were noted
         self._count = 0
         self._now = 0
         self._glance = 0
@@ -62,6 +64,10 @@ class Analyzer:
         segment = self._segment(frame)
         if segment is not None:
             self._observe(segment, news, facts)
+        elif frame.link not in KNOWN_LINKS and frame.link not in self._strange:
+            self._strange.add(frame.link)
+            text = f"Link type {frame.link} is not one that wiretalk can take apart; its frames are passed over."
+            news.notes.append(Note("unknown-link", text, frame.number))
         self._now = max(self._now, frame.time)
         if self._now >= self._glance:
             self._pass_time(news, facts)

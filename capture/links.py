@@ -22,10 +22,11 @@ _LLC = -1  # no EtherType says so: the length field of IEEE 802.3 does
 _NIBBLE = -2  # the first nibble of what follows is the IP version
 
 # LINKTYPE_ numbers of https://www.tcpdump.org/linktypes.html; 12 and 14 are what BSDs write for DLT_RAW.
-ETHERNET, NULL, LOOP, SLL, SLL2 = 1, 0, 108, 113, 276
+ETHERNET, NULL, LOOP, SLL, SLL2, NFLOG = 1, 0, 108, 113, 276, 239
 _RAW = (101, 12, 14, 228, 229)
 _PPP_LINKS = {9: 2, 50: 2}  # LINKTYPE_PPP, PPP_HDLC: address and control may stand in front of the protocol
-KNOWN_LINKS = frozenset({ETHERNET, NULL, LOOP, SLL, SLL2, 51, *_RAW, *_PPP_LINKS})
+# 51: PPPoE without Ethernet; 252: upper PDUs, which have no packet and which `capture.exported` reads.
+KNOWN_LINKS = frozenset({ETHERNET, NULL, LOOP, SLL, SLL2, NFLOG, 51, 252, *_RAW, *_PPP_LINKS})
 
 DEPTH = 16  # headers in front of one packet; MPLS stacks and tag stacks in the wild stay far below
 
@@ -90,6 +91,8 @@ def _first(data: bytes, link: int) -> _Step | None:
         return _Step(sll.SLL(data[:16]).ethtype, 16)
     if link == SLL2:
         return _Step(sll2.SLL2(data[:20]).ethtype, 20)
+    if link == NFLOG:
+        return _nflog(data)
     if link in _PPP_LINKS:
         return _ppp(data, 2 if data[:2] == b"\xff\x03" else 0)
     if link == 51:  # LINKTYPE_PPP_ETHER
@@ -128,6 +131,19 @@ def _ppp(data: bytes, at: int) -> _Step | None:
     header = pppoe.PPP(data[at : at + 2])  # the form without address and control
     kind = {ppp.PPP_IP: IPV4, ppp.PPP_IP6: IPV6}.get(header.p)
     return None if kind is None else _Step(kind, at + (1 if data[at] & 1 else 2))
+
+
+def _nflog(data: bytes) -> _Step | None:
+    """LINKTYPE_NFLOG: a 4-octet header, then attributes (length, type, value, padded to 4) in the host's byte order."""
+    at = 4
+    order = "<" if data[at] and not data[at + 1] else ">"  # the first attribute is short
+    while True:
+        length, kind = struct.unpack_from(order + "HH", data, at)
+        if kind & 0x7FFF == 9:  # NFULA_PAYLOAD
+            return _Step(_NIBBLE, at + 4)
+        if length < 4:
+            return None
+        at += (length + 3) & ~3
 
 
 def _llc(data: bytes, at: int) -> _Step | None:

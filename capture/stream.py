@@ -149,8 +149,7 @@ class Stream:
         now = (self._count, self._now)
         flags, sequence = segment.flags, segment.sequence
         if flags & RST:
-            # RFC 5961 3: a RST far from the expected number is not believed by the hosts either.
-            self.reset = self.reset or mine.base < 0 or -WINDOW <= mine.offset(sequence) - mine.next <= WINDOW
+            self.reset = self.reset or _believed(segment, mine, other)
             return
         if flags & SYN:
             mine.begin((sequence + 1) & MASK, settled=True, since=now)
@@ -293,6 +292,14 @@ class Stream:
 
 def _waits(need: int, other: Half) -> bool:
     return need > other.next and need > other.excused and other.seen
+
+
+def _believed(segment: Segment, mine: Half, other: Half) -> bool:
+    """Whether the other host takes this RST: it answers the SYN (RFC 9293 3.10.7.3) or its number is near."""
+    if mine.base < 0:
+        answers = segment.acknowledgement == other.expected
+        return answers or not segment.flags & ACK or other.base < 0 or other.next > 0
+    return abs(mine.offset(segment.sequence) - mine.next) <= WINDOW
 
 
 def _full(half: Half) -> Note:
