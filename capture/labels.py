@@ -1,7 +1,7 @@
 """The label of a line: *Whole? PDU. Somebody else's octets in it? User data. Else PCI.*
 
-Claim: a label is computed from what a line is and which layer asks, never stored (labels.md 2.1; X.200 5.6.1.1-5.6.1.3).
-The readings on which the sources disagree are switched here, in one frozen value, and nowhere else.
+Claim: a label is computed from what a line is and which layer asks, never stored (X.200 5.6.1.1-5.6.1.3). The readings
+on which the sources disagree are switched here, in one frozen value, and nowhere else.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ class Readings:
 
     addresses (C1) and reply_text (C2): the role of envelope addresses and of the text of replies.
     dot_line_end (C5): the role of the CRLF in front of the lone dot.
-    C3 (DATA and message: two PDUs or one), C4 (one PDU for each line of AUTH or one for all) and C6 (header fields at the
-    message layer) regroup PDUs or belong to another layer; they have their default reading only.
+    C3 (DATA and message: two PDUs or one), C4 (one PDU for each line of AUTH or one for all) and C6 (header fields at
+    the message layer) regroup PDUs or belong to another layer; they have their default reading only.
     """
 
     addresses: Role = Role.PCI
@@ -54,8 +54,8 @@ def label(
 ) -> Label:
     """What a line is to the layer in view.
 
-    To every layer below the line's own, it is a part of what that layer carries unread: user data. To a layer above, the
-    question is not asked: the answer is that of the line's own layer.
+    To every layer below the line's own, it is a part of what that layer carries unread: user data. To a layer above,
+    the question is not asked: the answer is that of the line's own layer.
     """
     if layer < line.layer:
         return Label.USER_DATA

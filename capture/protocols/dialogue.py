@@ -1,9 +1,9 @@
 """Two voices and the order in which they are read: what every dialogue shares.
 
 Claim: the lines depend on the octets, their gaps and their causal order alone, never on how they were cut into chunks.
-So after every line of the answering side the asking side is read as far as it goes, because that line may have moved its
-phase; and nobody is read before the other side was heard, because only then is it known whether one side is all there
-is (rules O1 and O2 of the labelling scheme).
+So after every line of the answering side the asking side is read as far as it goes, because that line may have moved
+its phase; and nobody is read before the other side was heard, because only then is it known whether one side is all
+there is (rules O1 and O2 of the labelling scheme).
 
 Bytes never make a dialogue raise: what is wrong on the wire is in the names and flags of the lines.
 """
@@ -65,6 +65,7 @@ class Exchange(ABC):
         self._alone = False  # one side is all there is, as far as can be known
         self._presuming = False  # what waits for an answer waits no longer
         self._ending = False
+        self._swapped = False  # the sides exchanged roles just now: what waited on the answering side is being read
         self._records: dict[Side, Records] = {}  # sides that speak TLS, or through a SASL layer
 
     # --- the contract -------------------------------------------------------------------------------------------
@@ -155,6 +156,10 @@ class Exchange(ABC):
                     pass
             if not self._answer():
                 return
+            if self._swapped:  # what waited came before anything that is still to be asked
+                while self._answer():
+                    pass
+                self._swapped = False
 
     def _waited_too_long(self, voice: Voice) -> None:
         """Octets waited for the other side until the limit: go on as if it would never be heard."""

@@ -1,8 +1,8 @@
 """A conversation that is not understood, and one that is TLS from its first octet.
 
-Claim: saying "unknown" is an answer. Every octet is in exactly one line of the PDU ``unknown``, field ``raw``: a line ends
-at LF, or after `PIECE` octets, so that the lines do not depend on segmentation. Its octets count as PCI (``raw`` of the
-vocabulary), because nothing shows that they are carried for somebody else.
+Claim: saying "unknown" is an answer. Every octet is in exactly one line of the PDU ``unknown``, field ``raw``: a line
+ends at LF, or after `PIECE` octets, so that the lines do not depend on segmentation. Its octets count as PCI (``raw``
+of the vocabulary), because nothing shows that they are carried for somebody else.
 """
 
 from __future__ import annotations

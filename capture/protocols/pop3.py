@@ -236,7 +236,7 @@ class Pop3Dialogue(Exchange):
         return self._alone and not self._owed
 
     def _stray(self, data: bytes, end: int, cut: str) -> None:
-        """Only the server was captured (as rule O2): a line that is no status line belongs to the response before it."""
+        """Only the server was captured (as rule O2): what is no status line belongs to the response before it."""
         voice = self._answers
         flags = ("assumed", *odd_octets(data, end, True), *((cut,) if cut else ()))
         pdu = self._last_response or voice.pdu("+OK response")
@@ -347,7 +347,7 @@ class Pop3Dialogue(Exchange):
 
 
 def _next_line(voice: Voice, ending: bool) -> tuple[bytes, str]:
-    """The next line and ``""``; or what is left of one and why; or nothing, and a reason when a gap is to be crossed."""
+    """The next line and ``""``; or what is left of one, and why; or nothing, and why when a gap is to be crossed."""
     data = voice.line()
     if data is not None:
         return data, ""

@@ -144,8 +144,8 @@ class Records:
             )
         )
         spans, at = [], 0
-        for end, role, field in fields:
-            end = min(end, size)
+        for stop, role, field in fields:
+            end = min(stop, size)
             if end > at:
                 spans.append(Span(at, end, role, field))
                 at = end

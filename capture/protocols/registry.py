@@ -1,18 +1,15 @@
 """Which protocol is spoken: decided by the first octets, and by the port only where they do not say.
 
-Claim: what is said counts, not the number. A conversation on a port of ours is taken at the port's word unless the first
-octets contradict it; on any other port nothing is assumed, and the octets of both sides must speak for themselves.
+Claim: what is said counts, not the number. A conversation on a port of ours is taken at the port's word unless the
+first octets contradict it; on any other port nothing is assumed: the octets must speak for themselves. In this order:
 
-| evidence | protocol |
-|---|---|
-| client begins 16 03, and the server said nothing before it or a TLS record | tls (on ports 25, 465, 587, 24: smtp; 110, 995: pop3) |
-| client's first line is EHLO or HELO, or MAIL FROM:, RCPT TO: | smtp |
-| client's first line is LHLO | lmtp |
-| server begins with a reply line (220, 554, 421) and the port is one of SMTP, or the client's verb is of SMTP alone | smtp |
-| server begins +OK or -ERR, and the client said nothing yet (port of POP3) or a POP3 keyword | pop3 |
-| a port of ours, first octets that contradict nothing | the port's |
-| mid-stream on a port of ours | the port's |
-| `GIVE_UP` octets of a side, or the end of the conversation, without any of these | opaque |
+1. client begins EHLO, HELO, MAIL FROM:, RCPT TO:, STARTTLS, DATA or BDAT: smtp; LHLO: lmtp.
+2. client begins with a TLS record, and the server with one or with nothing: tls (on a port of ours the port's own
+   dialogue, which then shows the records).
+3. server begins +OK or -ERR and client with a POP3 keyword: pop3.
+4. a port of ours and four octets of anybody that contradict nothing, or mid-stream, or the end: the port's.
+5. server says 220, 554 or 421 with the word SMTP in its first line, client nothing yet: smtp.
+6. `GIVE_UP` octets of a side, or the end of the conversation, without any of these: opaque.
 """
 
 from __future__ import annotations
@@ -61,11 +58,9 @@ def choose(
     said = _said(client, server)
     if said is not None:
         return port if said == "tls" and port else said
-    if port is not None:
-        if midstream or final or not _contradicts(port, client, server):
-            # a few octets of the first speaker, so that a port that tells a lie is found out
-            enough = max(len(client), len(server)) >= 4 or b"\n" in client or b"\n" in server
-            return port if enough or midstream or final else None
+    if port is not None and not _contradicts(port, client, server):
+        enough = max(len(client), len(server)) >= 4  # the first speaker's word, so that a port that lies is found out
+        return port if enough or midstream or final else None
     if _smtp_alone(client, server):
         return "smtp"
     if final or len(client) >= GIVE_UP or len(server) >= GIVE_UP:

@@ -41,7 +41,10 @@ class Phase(enum.Enum):
 
 
 class Owed(NamedTuple):
-    """A unit that will be answered. what: verb, ``greeting``, ``mail data``, ``SASL`` or ``""``; late: sent behind a gap."""
+    """A unit that will be answered.
+
+    what: its verb, or ``greeting``, ``mail data``, ``SASL``, or ``""`` for an unknown command; late: sent behind a gap.
+    """
 
     what: str
     late: bool = False
@@ -619,10 +622,10 @@ class SmtpDialogue(Exchange):
     def _match(self, code: bytes) -> Owed | None:
         """Counting; where a gap made the count uncertain, what a code can only answer."""
         owed = self._owed
-        if not owed and self._phase is Phase.MAIL and self._content is not None:
-            if self._content.answered(_is_command):  # D5, G5
-                self._lost_commands = self._asks.after_gap or self._asks.broken
-                self._mail_over()
+        content = self._content if self._phase is Phase.MAIL and not owed else None
+        if content is not None and content.answered(_is_command):  # D5, G5
+            self._lost_commands = self._asks.after_gap or self._asks.broken
+            self._mail_over()
         if self._lost_replies and owed:
             wanted = ONLY.get(code, "")
             if owed[0].what == "greeting" and code not in GREETING_CODES and not self._greeted_by_gap():
@@ -660,13 +663,16 @@ class SmtpDialogue(Exchange):
         good = code[:1] == b"2"
         self._sasl_layer = False
         if what == "greeting":
-            self._greeted_at = self._asks.received
+            self._greeted_at = self._asks.offset if self._swapped else self._asks.received
         elif what == "RCPT":
             self._accepted += good
         elif what == "QUIT":
             self._quit = good or not code  # refused: the session goes on
-        elif (what in ("RSET", "MAIL", "HELO", "EHLO", "LHLO") and good) or (what in ("mail data", "BDAT LAST") and not (self._owed and self._owed[0] is owed)):
-            self._accepted = 0
+        elif what in ("RSET", "MAIL", "HELO", "EHLO", "LHLO"):
+            self._accepted = 0 if good else self._accepted
+        elif what in ("mail data", "BDAT LAST"):
+            if not (self._owed and self._owed[0] is owed):  # LMTP: not the last of its replies
+                self._accepted = 0
         elif what in ("TURN", "ATRN"):
             if self._phase is Phase.TURN_ASKED:
                 self._swap() if code == b"250" else self._resume()
@@ -708,6 +714,7 @@ class SmtpDialogue(Exchange):
     def _swap(self) -> None:
         """TURN and ATRN: the sides exchange roles and begin anew with a greeting (RFC 821 3.8, RFC 2645 5.2)."""
         self._asks, self._answers = self._answers, self._asks
+        self._swapped = True
         self._phase = Phase.COMMAND
         self._owed = deque((Owed("greeting"),))
         self._greeted_at = -1

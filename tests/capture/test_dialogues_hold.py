@@ -16,12 +16,13 @@ Event = tuple[Side, bytes | int]
 # What moves a dialogue; any of it may come in any order, from either side, whole or in pieces.
 WORDS = [
     b"220 mx ready\r\n", b"220-mx\r\n", b"250 ok\r\n", b"250-mx hi\r\n", b"250", b"354 go\r\n", b"334 \r\n",
-    b"334 VXNlcg==\r\n", b"235 2.7.0 ok\r\n", b"421 bye\r\n", b"503 no\r\n", b"221 bye\r\n", b"nonsense\r\n", b"454 no\r\n",
-    b"EHLO c\r\n", b"HELO c\n", b"LHLO c\r\n", b"MAIL FROM:<a@b>\r\n", b"MAIL FROM:<a@b> BODY=BINARYMIME SMTPUTF8\r\n",
+    b"334 VXNlcg==\r\n", b"235 2.7.0 ok\r\n", b"421 bye\r\n", b"503 no\r\n", b"221 bye\r\n", b"nonsense\r\n",
+    b"454 no\r\n", b"EHLO c\r\n", b"HELO c\n", b"LHLO c\r\n",
+    b"MAIL FROM:<a@b>\r\n", b"MAIL FROM:<a@b> BODY=BINARYMIME SMTPUTF8\r\n",
     b"RCPT TO:<b@c>\r\n", b"DATA\r\n", b"BDAT 5\r\n", b"BDAT 9 LAST\r\n", b"BDAT 0 LAST\r\n", b"AUTH PLAIN AHQ=\r\n",
     b"AUTH LOGIN\r\n", b"AHQ=\r\n", b"*\r\n", b"STARTTLS\r\n", b"TURN\r\n", b"QUIT\r\n", b"RSET\r\n", b"FOO bar\r\n",
-    b"\x16\x03\x01\x00\x02\x01\x00", b"\x17\x03\x03\x00\x01x", b"\x00\x00\x00\x02ab", b".\r\n", b"..x\r\n", b".\n", b"\n",
-    b"\r\n", b"\r", b".", b" ", b"\0", b"\xff", b"Subject: x\r\n", b"a\nb\r\n", b"text\n", b"a\rb\r\n",
+    b"\x16\x03\x01\x00\x02\x01\x00", b"\x17\x03\x03\x00\x01x", b"\x00\x00\x00\x02ab", b".\r\n", b"..x\r\n", b".\n",
+    b"\n", b"\r\n", b"\r", b".", b" ", b"\0", b"\xff", b"Subject: x\r\n", b"a\nb\r\n", b"text\n", b"a\rb\r\n",
     b"+OK\r\n", b"+OK 1 msg\r\n", b"-ERR no\r\n", b"+ \r\n", b"USER a\r\n", b"PASS b c\r\n", b"LIST\r\n", b"RETR 1\r\n",
     b"CAPA\r\n", b"STLS\r\n", b"AUTH\r\n", b"TOP 1 2\r\n", b"1 120\r\n",
 ]  # fmt: skip
@@ -58,11 +59,12 @@ def cut(exchange: list[Event], sizes: list[int]) -> list[Event]:
         if isinstance(data, int):
             pieces.append((side, data))
             continue
-        while data:
+        start = 0
+        while start < len(data):
             size = sizes[turn % len(sizes)]
             turn += 1
-            pieces.append((side, data[:size]))
-            data = data[size:]
+            pieces.append((side, data[start : start + size]))
+            start += size
     return pieces
 
 
