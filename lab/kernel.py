@@ -7,7 +7,6 @@ loaded at the first call, so that importing the module works on every system.
 from __future__ import annotations
 
 import array
-import contextlib
 import ctypes
 import errno
 import functools
@@ -137,7 +136,6 @@ def has_died(pidfd: int) -> bool:
 
 
 def close_all(*descriptors: int) -> None:
-    """Close what is still open of ``descriptors``; one that is already closed is what was wanted."""
+    """Close each. One that is closed already raises: in a program with threads its number may be another's by now."""
     for descriptor in descriptors:
-        with contextlib.suppress(OSError):
-            os.close(descriptor)
+        os.close(descriptor)

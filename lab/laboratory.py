@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -118,11 +119,14 @@ class Lab:
     @property
     def failure(self) -> str:
         """A sentence on what died, or empty. Costs two system calls: ask as often as a screen is drawn."""
-        control = self._control
-        if control is None:
-            return "The lab is closed."
-        if _ready(control.fileno(), 0):  # nothing is said unasked, so this is the end of file
-            return "The lab's supervisor has ended." if not self._asking.locked() else ""
+        if self._asking.acquire(blocking=False):  # else somebody is just being answered, or not: the next look tells
+            try:
+                if self._control is None:
+                    return "The lab is closed."
+                if _ready(self._control.fileno(), 0):  # nothing is said unasked, so this is the end of file
+                    return "The lab's supervisor has ended."
+            finally:
+                self._asking.release()
         for host, pid in self._serving.items():
             if (code := self._poll_status(pid, 0)) is not None:
                 return f"The server on {host} has ended ({_how(code)}). {self._last_words(host)}".rstrip()
@@ -346,45 +350,45 @@ class Lab:
     ) -> CompletedRun:
         """Run ``argv`` on ``host`` to its end. Raises `OSError`, and `TimeoutError` after killing it."""
         deadline = time.monotonic() + timeout
-        reads, feeds = os.pipe()
-        heard, writes = os.pipe()
-        try:
-            os.set_blocking(feeds, False)
-            pid = self.spawn(host, argv, reads, writes, writes, env=env, capabilities=capabilities)
-            kernel.close_all(reads, writes)
+        with contextlib.ExitStack() as open_files:
+            reads, feeds, heard, writes = (open_files.enter_context(end) for end in (*_pipe(), *_pipe()))
+            descriptors = reads.fileno(), writes.fileno(), writes.fileno()
+            pid = self.spawn(host, argv, *descriptors, env=env, capabilities=capabilities)
+            reads.close()
+            writes.close()
             output = self._converse(pid, feeds, heard, input, deadline)
-            if output is None:
-                with contextlib.suppress(ProcessLookupError):  # it ended between the look and the kill
-                    self.kill(pid, signal.SIGKILL)
-                raise TimeoutError(f"{argv[0]} on {host} still ran after {timeout} s")
-            return CompletedRun(self.wait(pid, max(0.0, deadline - time.monotonic())), output)
-        finally:
-            kernel.close_all(reads, feeds, heard, writes)
+        if output is None:
+            with contextlib.suppress(ProcessLookupError):  # it ended between the look and the kill
+                self.kill(pid, signal.SIGKILL)
+            raise TimeoutError(f"{argv[0]} on {host} still ran after {timeout} s")
+        return CompletedRun(self.wait(pid, max(0.0, deadline - time.monotonic())), output)
 
-    def _converse(self, pid: int, feeds: int, heard: int, rest: bytes, deadline: float) -> bytes | None:
+    def _converse(self, pid: int, feeds: FileIO, heard: FileIO, rest: bytes, deadline: float) -> bytes | None:
         """Feed ``rest``, collect until end of file or (a daemon may keep the pipe) end of process. None: too late."""
         output = bytearray()
+        os.set_blocking(feeds.fileno(), False)
         status = self.status(pid)
         try:
             poll = select.poll()
-            poll.register(heard, select.POLLIN)
+            feeding, hearing = feeds.fileno(), heard.fileno()
+            poll.register(hearing, select.POLLIN)
             poll.register(status, select.POLLIN)
-            poll.register(feeds, select.POLLOUT)
+            poll.register(feeding, select.POLLOUT)
             while True:
                 ready = {descriptor for descriptor, _ in poll.poll(max(0.0, deadline - time.monotonic()) * 1000)}
                 if not ready:
                     return None
-                if feeds in ready:
+                if feeding in ready:
                     try:
-                        rest = rest[os.write(feeds, rest) :] if rest else rest
+                        rest = rest[os.write(feeding, rest) :] if rest else rest
                     except BrokenPipeError:  # it reads no more
                         rest = b""
                     if not rest:
-                        poll.unregister(feeds)
-                        os.close(feeds)
-                        feeds = -1
-                if heard in ready:
-                    octets = os.read(heard, 1 << 16)
+                        poll.unregister(feeding)
+                        feeds.close()
+                        feeding = -1
+                if hearing in ready:
+                    octets = os.read(hearing, 1 << 16)
                     if not octets:
                         return bytes(output)
                     output += octets
@@ -408,6 +412,12 @@ def _error(stage: str, number: int, reason: str) -> LabError:
 def _python_environment() -> dict[str, str]:
     """So that ``-m lab.…`` finds this very package."""
     return {"PYTHONPATH": os.pathsep.join(filter(None, (_PACKAGES, os.environ.get("PYTHONPATH"))))}
+
+
+def _pipe() -> tuple[FileIO, FileIO]:
+    """Reading and writing end as files: one that is closed twice closes nothing of another thread's."""
+    reads, writes = os.pipe()
+    return FileIO(reads, "r"), FileIO(writes, "w")
 
 
 def _ready(descriptor: int, timeout: float | None) -> bool:

@@ -112,7 +112,7 @@ def _raw(descriptor: int) -> Iterator[None]:
 
     before = termios.tcgetattr(descriptor)
     try:
-        tty.setraw(descriptor)
+        tty.setraw(descriptor, termios.TCSADRAIN)  # not FLUSH: what was typed meanwhile is for the program
         yield
     finally:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
