@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -140,14 +141,12 @@ class Relay:
         self._name, self._resolver, self._via, self._port = name, resolver, dict(via or {}), port
 
     async def send(self, sender: str, recipients: Sequence[str], data: bytes) -> list[Verdict]:
-        """Try once to hand ``data`` (lines end with CRLF) on to all ``recipients``, domain by domain."""
+        """Try once to hand ``data`` (lines end with CRLF) on to all ``recipients``, all domains at the same time."""
         by_domain: dict[str, list[str]] = {}
         for recipient in recipients:
             by_domain.setdefault(parse(recipient).domain.lower(), []).append(recipient)
-        verdicts: list[Verdict] = []
-        for domain, those in by_domain.items():
-            verdicts += await self._send_to(domain, sender, those, data)
-        return verdicts
+        tries = [self._send_to(domain, sender, those, data) for domain, those in by_domain.items()]
+        return [verdict for verdicts in await asyncio.gather(*tries) for verdict in verdicts]
 
     async def _send_to(self, domain: str, sender: str, recipients: list[str], data: bytes) -> list[Verdict]:
         try:
@@ -285,4 +284,6 @@ def _transparent(data: bytes) -> bytes:
 def _why(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)  # asyncio's own text is of its calls
+    return str(error) or type(error).__name__

@@ -50,7 +50,7 @@ RECORDS: tuple[Record, ...] = (
     *(Record(host.fqdn, "A", host.ipv4) for host in plan.HOSTS.values()),
     # Mail of both domains may come from shannon, where everybody hands in mail, or from the domain's own exchanger.
     Record(plan.STUDENT_DOMAIN, "MX", f"10 {plan.MAILHOST.fqdn}."),
-    Record(plan.STUDENT_DOMAIN, "TXT", _spf("mx", f"ip4:{plan.SHANNON.ipv4}")),
+    Record(plan.STUDENT_DOMAIN, "TXT", _spf("mx", f"a:{plan.SHANNON.fqdn}")),
     Record(plan.STAFF_DOMAIN, "MX", f"10 {plan.SHANNON.fqdn}."),
     Record(plan.STAFF_DOMAIN, "TXT", _spf("mx")),
     Record(NULL_MX_DOMAIN, "MX", "0 ."),

@@ -432,3 +432,51 @@ def test_what_we_put_into_our_words_is_what_aiosmtpd_says() -> None:
     source = inspect.getsource(aiosmtpd.smtp)
     assert [words for words in receiver._IN_OUR_WORDS if words not in source] == []
     assert '500 Error: command "{command}" not recognized' in source
+
+
+TO_DATA = f"{ME}\r\n{MAIL}\r\n{RCPT}\r\nDATA\r\n".encode()
+PIECES = st.binary(max_size=30) | st.sampled_from(
+    [
+        b"\r\n",
+        b"\n",
+        b"\r",
+        b".",
+        b"\r\n.\r\n",
+        b"MAIL FROM:<",
+        b"RCPT TO:<",
+        b"@",
+        b">",
+        b" ",
+        b"VRFY ",
+        b"DATA\r\n",
+        b"\xff",
+    ]
+)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    head=st.sampled_from([b"", b"EHLO x\r\n", f"{ME}\r\n{MAIL}\r\n".encode(), TO_DATA]),
+    pieces=st.lists(PIECES, max_size=15),
+)
+def test_whatever_octets_are_sent_each_reply_is_one_and_nothing_breaks(
+    head: bytes,
+    pieces: list[bytes],
+    tmp_path_factory: pytest.TempPathFactory,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def go() -> bytes:
+        async with Shannon(tmp_path_factory.mktemp("shannon")) as host:
+            reader, writer = await asyncio.open_connection(HOST, host.port)
+            writer.write(head + b"".join(pieces))
+            writer.write_eof()
+            answer = await asyncio.wait_for(reader.read(), 5)
+            writer.close()
+            return answer
+
+    answer = asyncio.run(go())
+    assert re.fullmatch(rb"220 [ -~]+\r\n(?:[2345]\d\d[ -][ -~]*\r\n)*", answer)
+    assert b"\r\n451 " not in answer  # what handle_exception says
+    assert caplog.records == []
+    assert capsys.readouterr().err == ""

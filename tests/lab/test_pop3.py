@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lab import directory, plan, pop3
@@ -319,3 +319,42 @@ async def test_a_server_that_closes_ends_open_sessions_without_a_trace(
     assert host.left() == [ONE]
     assert caplog.records == []
     await hand.leave()
+
+
+PIECES = st.binary(max_size=20) | st.sampled_from(
+    [
+        b"\r\n",
+        b"\n",
+        b" ",
+        b"RETR ",
+        b"1",
+        b"TOP 1 ",
+        b"DELE 1\r\n",
+        b"QUIT\r\n",
+        b"\xff",
+        b"LIST",
+        b"APOP ",
+        b"X" * 600,
+    ]
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(head=st.sampled_from([b"", b"USER student\r\nPASS talking\r\n"]), pieces=st.lists(PIECES, max_size=15))
+def test_whatever_octets_are_sent_nothing_breaks(
+    head: bytes, pieces: list[bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def go(path: str) -> bytes:
+        async with Mailhost(Path(path)) as host:
+            host.put(ONE)
+            hand = await Hand.connect(host)
+            hand.writer.write(head + b"".join(pieces))
+            hand.writer.write_eof()
+            answer = await asyncio.wait_for(hand.reader.read(), 5)
+            await hand.leave()
+            return answer
+
+    with tempfile.TemporaryDirectory() as path:
+        answer = asyncio.run(go(path))
+    assert not answer or answer.endswith(b"\r\n")
+    assert caplog.records == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import email
 import re
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -324,8 +325,27 @@ async def test_a_host_that_is_not_there_is_a_reason_to_try_again() -> None:
     relay = Relay("me.example", Fixed("192.0.2.1"), via={"192.0.2.1": (HOST, 9)})  # type: ignore[arg-type]
     (verdict,) = await relay.send("", ["x@y.example"], MESSAGE)
     assert (verdict.code, verdict.status, verdict.host) == (451, "4.4.1", "")
-    assert verdict.text.startswith("connect to next.example [192.0.2.1]: ")
+    assert verdict.text == "connect to next.example [192.0.2.1]: Connection refused"
     assert not verdict.is_final
+
+
+async def test_a_domain_does_not_wait_for_one_whose_host_is_silent() -> None:
+    class Two:
+        async def exchangers(self, domain: str, own_name: str = "") -> list[Exchanger]:
+            return [Exchanger(domain, "192.0.2.1" if domain == "quick.example" else "192.0.2.2")]
+
+    script = Script()
+    quick, silent = await asyncio.start_server(script, HOST, 0), socket.create_server((HOST, 0))
+    via = {"192.0.2.1": quick.sockets[0].getsockname(), "192.0.2.2": silent.getsockname()}
+    relay = Relay("me.example", Two(), via=via)  # type: ignore[arg-type]
+    sending = asyncio.create_task(relay.send("", ["x@silent.example", "y@quick.example"], MESSAGE))
+    await until(lambda: script.data)
+    assert not sending.done()
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    quick.close()
+    silent.close()
 
 
 # Routes, asked of the real zone

@@ -46,7 +46,7 @@ ANSWERS = [
     ("your-pc.student.example", "A", ["192.0.2.10"]),
     ("student.example", "MX", ["10 mailhost.student.example."]),
     ("cs.utwente.example", "MX", ["10 shannon.cs.utwente.example."]),
-    ("student.example", "TXT", ['"v=spf1 mx ip4:192.0.2.25 -all"']),
+    ("student.example", "TXT", ['"v=spf1 mx a:shannon.cs.utwente.example -all"']),
     ("cs.utwente.example", "TXT", ['"v=spf1 mx -all"']),
     ("nomail.example", "MX", ["0 ."]),
     ("nomail.example", "TXT", ['"v=spf1 -all"']),
