@@ -98,29 +98,32 @@ class Stream:
     def feed(self, segment: Segment, side: Side) -> list[Item]:
         """What this segment puts in order: chunks, gaps and notes, in order of cause. Notes carry no conversation."""
         self._count += 1
-        self._now = max(self._now, segment.time)
+        frame, time, _, _, sequence, acknowledgement, flags, _, payload, at, missing, _ = segment
+        self._now = max(self._now, time)
         mine, other = (self._client, self._server) if side is Side.CLIENT else (self._server, self._client)
         mine.seen = True
-        flags = segment.flags
         if flags & _CONTROL or not (mine.settled and other.settled):
             self._control(segment, mine, other)
             if flags & RST:
                 return self._expired([])
-        need = self._acknowledged(segment, other) if flags & ACK else 0
-        payload = segment.payload
-        if (
-            segment.sequence == mine.expected
-            and payload
-            and mine.settled
-            and need <= other.next
-            and not (mine.held or mine.cuts or segment.missing or flags & _CONTROL)
-        ):
-            out: list[Item] = [mine.deliver(payload, segment.frame, segment.time, segment.at)]
-            return self._expired(self._released(out)) if other.held or mine.marks or other.marks else out
-        out = []
+        if not flags & ACK:
+            need = 0
+        elif acknowledgement == other.expected and other.seen:  # all that is known of the other side
+            need = other.next
+            other.acked = max(other.acked, need)
+        else:
+            need = self._acknowledged(segment, other)
+        busy = mine.held or mine.cuts or mine.marks or other.held or other.cuts or other.marks
+        if sequence == mine.expected and mine.settled and need <= other.next and not (missing or flags & _CONTROL):
+            # In order, and nothing is in its way: nearly every segment there is.
+            if not busy:
+                return [mine.deliver(payload, frame, time, at)] if payload else []
+            if payload and not (mine.held or mine.cuts):
+                return self._expired(self._released([mine.deliver(payload, frame, time, at)]))
+        out: list[Item] = []
         if mine.base >= 0:
             out.extend(self._placed(segment, mine, need))
-        if not (mine.held or other.held or mine.cuts or other.cuts or mine.marks or other.marks):
+        if not (busy or mine.held or mine.cuts):
             return out
         return self._expired(self._released(out))
 
@@ -173,9 +176,6 @@ class Stream:
         """Note how far the other side was acknowledged; gives the offset that must be out before this segment."""
         if other.base < 0 or not other.seen:
             return 0
-        if segment.acknowledgement == other.expected:
-            other.acked = max(other.acked, other.next)
-            return other.next
         offset = other.offset(segment.acknowledgement)
         if 0 <= other.fin < offset:
             other.fin_acked = other.fin_acked or offset == other.fin + 1

@@ -53,6 +53,32 @@ class Heard(NamedTuple):
     chunk: Chunk
 
 
+class Ear:
+    """One side as it was heard. labelled: the end of the last line that left; last: that line."""
+
+    __slots__ = ("heard", "labelled", "last", "side")
+
+    def __init__(self, side: Side) -> None:
+        self.side = side
+        self.heard: list[Heard] = []
+        self.labelled = 0
+        self.last: Line | None = None
+
+    def release(self, settled: int) -> None:
+        """Octets of which no line can come any more are forgotten."""
+        count = 0
+        for entry in self.heard:
+            if entry[1] > settled:
+                break
+            count += 1
+        if count:
+            del self.heard[:count]
+
+    def following(self) -> tuple[int, int]:
+        """Numbers for one more line and its PDU."""
+        return (self.last.number + 1, int(self.last.pdu.ident[1:]) + 1) if self.last is not None else (1, 1)
+
+
 class News:
     """What one feed made known, while it is gathered."""
 
@@ -70,9 +96,9 @@ class News:
 class Talk:
     """A conversation in the making. `stream` is None once it is finished; then only its facts are left."""
 
-    __slots__ = ("_chooser", "_dialogue", "_heard", "_labelled", "_lines", "_opening", "_pdus",
-                 "_shown", "_strict", "_tally", "client", "closed", "closing", "end", "expects", "frames", "ident",
-                 "midstream", "octets", "oriented", "protocol", "scope", "server", "start", "stream")  # fmt: skip
+    __slots__ = ("_chooser", "_dialogue", "_ears", "_opening", "_shown", "_strict", "_tally", "client", "closed",
+                 "closing", "end", "expects", "frames", "ident", "midstream", "octets", "oriented", "protocol", "scope",
+                 "server", "start", "stream")  # fmt: skip
 
     def __init__(
         self,
@@ -102,10 +128,7 @@ class Talk:
         self._tally, self._chooser, self._strict = tally, chooser, strict
         self._dialogue: Dialogue | None = None
         self._opening: list[Chunk | Gap] = []
-        self._heard: dict[Side, list[Heard]] = {Side.CLIENT: [], Side.SERVER: []}
-        self._lines = {Side.CLIENT: 0, Side.SERVER: 0}
-        self._labelled = {Side.CLIENT: 0, Side.SERVER: 0}
-        self._pdus = {Side.CLIENT: 0, Side.SERVER: 0}
+        self._ears = (Ear(Side.CLIENT), Ear(Side.SERVER))
         self._shown: tuple[object, ...] = ()
 
     def facts(self) -> Conversation:
@@ -143,11 +166,13 @@ class Talk:
     @property
     def pending(self) -> int | None:
         """The place in the order of capture of the first octet that is in no line yet, None if all are."""
-        first = [
-            heard[0].order + max(0, self._settled(side) - heard[0].offset)
-            for side, heard in self._heard.items()
-            if heard and heard[-1].end > self._settled(side)
-        ]
+        first = []
+        for ear in self._ears:
+            settled = self._settled(ear)
+            for entry in ear.heard:
+                if entry.end > settled:
+                    first.append(entry.order + max(0, settled - entry.offset))
+                    break
         return min(first, default=None)
 
     def feed(self, segment: Segment, news: News) -> None:
@@ -165,7 +190,7 @@ class Talk:
         for item in items:
             if isinstance(item, Chunk):
                 size = len(item.data)
-                self._heard[item.side].append(Heard(item.offset, item.offset + size, self._tally.octets, item))
+                self._ear(item.side).heard.append(Heard(item.offset, item.offset + size, self._tally.octets, item))
                 self._tally.octets += size
                 self._pass(item, news)
             elif isinstance(item, Gap):
@@ -190,16 +215,18 @@ class Talk:
         if self._dialogue is not None:
             self._guarded(None, news)
         self.stream = self._dialogue = None
-        for side in Side:
-            self._plain(side, news)
-            self._heard[side].clear()
+        for ear in self._ears:
+            self._plain(ear, news)
         self._opening.clear()
+
+    def _ear(self, side: Side) -> Ear:
+        return self._ears[0 if side is Side.CLIENT else 1]
 
     def _pass(self, item: Chunk | Gap, news: News) -> None:
         if self._dialogue is not None:
             self._guarded(item, news)
         elif self.protocol:
-            self._plain(item.side, news)  # the dialogue failed earlier
+            self._plain(self._ear(item.side), news)  # the dialogue failed earlier
         else:
             self._opening.append(item)
             self._choose(news, final=False)
@@ -229,14 +256,14 @@ class Talk:
                 raise
             self._fail(error, item, news)
             return
-        for line in lines:
-            news.lines.append(self._placed(line))
+        if lines:
+            news.lines += [self._placed(line) for line in lines]
         for note in dialogue.take_notes():
             frame = note.frame or (item.frame if item is not None else 0)
             news.notes.append(note._replace(conversation=self.ident, frame=frame))
-        for side, heard in self._heard.items():
-            if heard:
-                self._release(heard, dialogue.settled(side))
+        for ear in self._ears:
+            if ear.heard:
+                ear.release(dialogue.settled(ear.side))
 
     def _fail(self, error: Exception, item: Chunk | Gap | None, news: News) -> None:
         """The dialogue has a defect: say so, and go on without it."""
@@ -247,57 +274,46 @@ class Talk:
         side = item.side if item is not None else None
         news.notes.append(Note("internal", text, frame, self.ident, side, item.offset if item is not None else -1))
         self._dialogue, self.protocol = None, "opaque"
-        for side in Side:
-            self._plain(side, news)
+        for ear in self._ears:
+            self._plain(ear, news)
 
-    def _plain(self, side: Side, news: News) -> None:
+    def _plain(self, ear: Ear, news: News) -> None:
         """Whatever no dialogue labels: one line for each chunk, its role unknown to us, hence never a whole PDU."""
-        for _, end, _, chunk in self._heard[side]:
-            start = max(chunk.offset, self._labelled[side])
+        for _, end, _, chunk in ear.heard:
+            start = max(chunk.offset, ear.labelled)
             if start >= end:
                 continue
-            self._pdus[side] += 1
-            pdu = Pdu("unknown", f"{side.value}{self._pdus[side]}")
+            number, ident = ear.following()
             data = chunk.data[start - chunk.offset :]
-            spans = (Span(0, len(data), Role.PCI, "raw"),)
-            number = self._lines[side] + 1
-            news.lines.append(self._placed(Line(self.ident, side, number, start, data, pdu, spans, (), False)))
-        self._heard[side].clear()
+            pdu, spans = Pdu("unknown", f"{ear.side.value}{ident}"), (Span(0, len(data), Role.PCI, "raw"),)
+            news.lines.append(self._placed(Line(self.ident, ear.side, number, start, data, pdu, spans, (), False)))
+        ear.heard.clear()
 
-    def _settled(self, side: Side) -> int:
-        return self._labelled[side] if self._dialogue is None else self._dialogue.settled(side)
-
-    def _release(self, heard: list[Heard], settled: int) -> None:
-        """Octets of which no line can come any more are forgotten."""
-        count = 0
-        for entry in heard:
-            if entry.end > settled:
-                break
-            count += 1
-        if count:
-            del heard[:count]
+    def _settled(self, ear: Ear) -> int:
+        return ear.labelled if self._dialogue is None else self._dialogue.settled(ear.side)
 
     def _placed(self, line: Line) -> Line:
-        """The line with its frames, time and order."""
-        side, start = line.side, line.offset
-        end = start + len(line.data)
-        if end > self._labelled[side]:  # else it is a line that came before, with a flag more
-            self._lines[side], self._labelled[side] = line.number, end
-            self._pdus[side] = int(line.pdu.ident[1:])
-        heard = self._heard[side]
+        """The line with its frames, time and order. Called for each line of a capture."""
+        _, side, _, start, data, *_ = line
+        ear = self._ears[0 if side is _CLIENT else 1]
+        end = start + len(data)
+        if end > ear.labelled:  # else it is a line that came before, with a flag more
+            ear.labelled, ear.last = end, line
+        heard = ear.heard
         if not heard:
             return line
-        index = 0 if heard[0].end > start else bisect_right(heard, start, key=_offset) - 1
+        index = 0 if heard[0][1] > start else bisect_right(heard, start, key=_offset) - 1
         offset, stop, order, chunk = heard[index]
-        frames: tuple[int, ...] = (chunk.frame,)
+        frames: tuple[int, ...] = (chunk[3],)
         while stop < end and index + 1 < len(heard):
             index += 1
             stop = heard[index].end
             number = heard[index].chunk.frame
             if number != frames[-1]:
                 frames += (number,)
-        return _line(Line, (*line[:10], frames, chunk.time, order + start - offset))
+        return _line(Line, (*line[:10], frames, chunk[4], order + start - offset))
 
 
+_CLIENT = Side.CLIENT
 _offset = attrgetter("offset")
-_line = tuple.__new__  # twice as fast as Line(…), and made for each line of a capture
+_line = tuple.__new__  # twice as fast as Line(…), which checks nothing either
