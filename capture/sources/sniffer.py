@@ -89,6 +89,7 @@ class Sniffer:
         frames = ring.read()
         if not frames and (code := ring.error()) and not self._stopping.is_set():
             self.failure = SniffError(f"{self.interface} stopped: {os.strerror(code).lower()}.")
+            ring.wake()  # what is left is read without waiting for more
         if not frames and (self.failure or self._stopping.is_set()):
             return self._rest(ring)
         return frames

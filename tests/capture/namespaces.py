@@ -40,7 +40,8 @@ def in_a_namespace(test: Callable[[], None]) -> Callable[[], None]:
         )
         if done.returncode == FORBIDDEN:
             pytest.skip(done.stderr.strip())
-        assert (done.returncode, done.stderr) == (0, "")
+        if done.returncode or done.stderr:
+            pytest.fail(f"exit code {done.returncode}\n{done.stderr}", pytrace=False)
 
     return outside
 
