@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import ClassVar
 
 from textual.app import App, SystemCommand
@@ -30,7 +31,7 @@ from tui.widgets.cursored import Cursored
 from tui.widgets.status import Place
 
 DRAIN_HZ = 20
-BATCH = 20_000  # updates shown in one tick; what is left waits for the next
+BATCH = 2_000  # updates shown in one tick, about 40 ms of work; what is left waits for the next, so typing never does
 THEMES = {"dark": DARK.name, "light": LIGHT.name}
 
 
@@ -38,7 +39,7 @@ class WiretalkApp(App[ExitInfo]):
     """``WiretalkApp(session, theme="dark" | "light" | any Textual theme).run()`` gives an `ExitInfo`, or None."""
 
     TITLE = "wiretalk"
-    CSS_PATH = "wiretalk.tcss"
+    CSS_PATH = Path(__file__).with_name("wiretalk.tcss")
     PLACES: ClassVar[tuple[Place, ...]] = (Place("talk", "f2", "Talk"), Place("help", "f1", "Help"))
     MODES = {"talk": TalkScreen, "help": HelpScreen}  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [

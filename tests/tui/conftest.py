@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -59,12 +60,17 @@ async def until(pilot: Screened, condition: Callable[[], object], what: str = ""
 
 async def say(pilot: Screened, *lines: str) -> None:
     """Send lines as if they had been typed, each behind the answer to the one before."""
-    session = pilot.app.session  # type: ignore[attr-defined]
+    app = pilot.app
+    assert isinstance(app, WiretalkApp)
+    session = app.session
+    assert isinstance(session, FakeSession)
     for line in lines:
         count = len(session.sent)
         talk(pilot).say_line(line)
-        await until(pilot, lambda count=count: len(session.sent) > count, f"for {line!r} to be sent")
-        await settled(pilot)
+        while len(session.sent) == count:
+            await asyncio.sleep(0)
+        app.drain()
+    await settled(pilot)
 
 
 async def settled(pilot: Screened) -> None:

@@ -26,11 +26,12 @@ from tui.widgets.cursored import Cursored, ink_of
 from tui.widgets.wire import MEANING, WORDS
 
 LABELLED = {
-    Label.PDU: ("the line is exactly one whole PDU", "X.200 5.6.1.3"),
-    Label.PCI: ("a part of a PDU that holds control information only", "X.200 5.6.1.1"),
-    Label.USER_DATA: ("a part of a PDU that carries octets for the layer above", "X.200 5.6.1.2"),
+    Label.PDU: ("one whole PDU: {pdu}", "X.200 5.6.1.3"),
+    Label.PCI: ("part of {pdu}: control information only", "X.200 5.6.1.1"),
+    Label.USER_DATA: ("part of {pdu}: carries octets for the layer above", "X.200 5.6.1.2"),
 }
 SHOWN_FRAMES = 64  # of a line spread over more, the first ones: each is taken apart anew
+ROOMY = 40  # cells from which a field's role is written out
 SIXTEEN = 73  # cells that a row of sixteen octets needs
 
 
@@ -201,7 +202,8 @@ class Reasons(Cursored):
         if line is not None:
             words = label(line)
             sentence, citation = LABELLED[words]
-            rows += self._under(f"{sentence}: {line.pdu.name} {line.pdu.ident}", citation, head=WORDS[words])
+            pdu = f"{line.pdu.name} {line.pdu.ident}"
+            rows += self._under(sentence.format(pdu=pdu), citation, head=WORDS[words])
             told: set[str] = set()
             for span in line.spans:
                 rows.append(Reason(span, "", ""))
@@ -234,7 +236,9 @@ class Reasons(Cursored):
             start, end, role, field = row.span
             place = f"{start}" if end == start + 1 else f"{start}–{end - 1}"
             cells.add(f"{place:<7} ", ink.dim)
-            cells.add("PCI " if role is Role.PCI else "UD  ", ink.bold if role is Role.PCI else ink.base)
+            room = 10 if width >= ROOMY else 4
+            word = "PCI" if role is Role.PCI else "user data" if width >= ROOMY else "UD"
+            cells.add(f"{word:<{room}}", ink.bold if role is Role.PCI else ink.base)
             cells.add(f"{safe_text(field):<13} ", ink.text[Layer.APPLICATION])
             cells.add(visible(self._seen[start : min(end, start + width)]), ink.role(role, strong=field in MEANING))
         elif row.head:

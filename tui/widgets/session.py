@@ -7,7 +7,7 @@ once captured, their label.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from rich.style import Style
 from textual import events
@@ -29,6 +29,15 @@ INDENT = 2
 ENDS = b"\r\n"
 
 
+class Piece(NamedTuple):
+    """One row of the pane: the first, the last, or one between, of an entry."""
+
+    entry: Entry
+    text: str
+    first: bool
+    last: bool
+
+
 class Transcript(Cursored, can_focus=False):
     """The dialogue, wrapped to the pane; it always shows its end unless it was scrolled away from it."""
 
@@ -39,15 +48,15 @@ class Transcript(Cursored, can_focus=False):
         self.secrets = False
         self._tail: list[Entry] = []
         self._tail_at = 0
-        self._pieces: list[tuple[Entry, str, bool]] = []
+        self._pieces: list[Piece] = []
         self._firsts: list[int] = []
 
     def count(self) -> int:
         return len(self._pieces)
 
     def key(self, index: int) -> Hashable:
-        entry, text, first = self._pieces[index]
-        return entry.kind, text, first, entry.faint, self._word(entry)
+        piece = self._pieces[index]
+        return piece.entry.kind, piece[1:], piece.entry.faint, self._word(piece.entry)
 
     @staticmethod
     def _word(entry: Entry) -> str:
@@ -94,7 +103,7 @@ class Transcript(Cursored, can_focus=False):
         else:
             rows = wrap(visible(self._octets(entry, width)), width, limit=ROWS)
         for number, text in enumerate(rows):
-            self._pieces.append((entry, text, number == 0))
+            self._pieces.append(Piece(entry, text, number == 0, number == len(rows) - 1))
 
     def _octets(self, entry: Entry, width: int) -> bytes:
         octets = entry.octets
@@ -109,11 +118,11 @@ class Transcript(Cursored, can_focus=False):
     def line(self, index: int, width: int, *, current: bool) -> Strip:
         del current
         ink = self.ink
-        entry, text, first = self._pieces[index]
+        entry, text, first, last = self._pieces[index]
         if entry.kind is Kind.TYPED:
             style = ink.dim if entry.faint else ink.bold
             cells = Cells().add("» " if first else "  ", ink.dim if entry.faint else ink.accent).add(text, style)
-            word = self._word(entry) if first else ""
+            word = self._word(entry) if last else ""
             if word and cells.width + len(word) + 2 <= width:
                 cells.pad(width - len(word) - 1, ink.base).add(word, ink.dim)
         elif entry.kind is Kind.SERVER:
