@@ -8,7 +8,7 @@ is a deque, whose append and popleft are atomic: no lock, no message per line.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 from capture.analyzer import Analyzer
@@ -36,15 +36,14 @@ class Feed:
         self._octets = 0
         self._finished = False
 
-    def take(self, frames: Iterable[Frame]) -> None:
-        """Record, analyse and queue. Raises OSError when the recording cannot be written (disk full)."""
+    def take(self, frames: Sequence[Frame]) -> None:
+        """Record, analyse and queue. Raises `CaptureError` when the recording cannot be written (disk full)."""
+        self._recorder.write_all(frames)
         for frame in frames:
-            self._recorder.write(frame)
             self._keep(frame)
             if update := self._analyzer.feed(frame):
                 self._updates.append(update)
             self.frames += 1
-        self._recorder.flush()
 
     def drain(self) -> list[Update]:
         """What became known since the last call, in order."""

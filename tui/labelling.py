@@ -32,12 +32,17 @@ def label_files(files: Sequence[str], form: str, show_secrets: bool, out: TextIO
             damaged = True
             err.write(f"wiretalk: {name}: {note.text}\n")
     record.apply(analyzer.finish())
-    rows = record.rows()
-    for text in FORMATS[form](rows, record.conversations, show_secrets=show_secrets):
-        out.write(text + "\n")
+    write(record, form, show_secrets, out)
     if damaged:
         return ExitCode.USAGE
-    if not rows:
+    if not record.rows():
         err.write("wiretalk: no line to label: no TCP octets of a mail session in this capture.\n")
         return ExitCode.NOTHING_FOUND
     return ExitCode.OK
+
+
+def write(record: Record, form: str, show_secrets: bool, out: TextIO) -> None:
+    """What ``record`` holds, as ``form``, in capture order."""
+    conversations = {facts.ident: facts for facts in record.conversations}
+    for text in FORMATS[form](record.rows(), conversations, show_secrets=show_secrets):
+        out.write(text + "\n")

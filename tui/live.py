@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 import threading
 from collections import deque
@@ -21,7 +20,7 @@ from capture.export.pcapng import Recorder
 from capture.model import Endpoint, Frame, Side, Update
 from capture.sources.sniffer import Sniffer
 from lab import plan
-from lab.connection import Connection, Ended, Received, Target, resolve_target
+from lab.connection import Closed, Connection, Received, Target, resolve_target
 from lab.laboratory import Lab
 from lab.route import interface_towards
 from tui import messages, recordings
@@ -197,14 +196,14 @@ class LiveSession:
                 self._notice = f"{error.sentence} {error.remedy}".strip()
             else:
                 try:
-                    self._feed = Feed(_recorder(path, ((name, sniffer.link),), ""), path)
+                    self._feed = Feed(Recorder(path, ((name, sniffer.link),)), path)
                     self._sniffer = sniffer
                 finally:
                     ready.set()
                     if self._feed is None:
                         sniffer.stop()
                 return
-        recorder = _recorder(path, (("socket", exported.LINKTYPE_UPPER_PDU),), NOT_SNIFFED)
+        recorder = Recorder(path, (("socket", exported.LINKTYPE_UPPER_PDU),), NOT_SNIFFED)
         self._feed = Feed(recorder, path)
         self._socket_record = SocketRecord(self._feed)
 
@@ -240,7 +239,7 @@ class LiveSession:
             match event:
                 case Received(octets, _):
                     self._events.append(messages.Received(octets))
-                case Ended(kind, reason):
+                case Closed(kind, reason):
                     if self._socket_record is not None:
                         self._socket_record.ended(Side.CLIENT if kind == "left" else Side.SERVER)
                     began = bool(connection.local[0])
@@ -253,10 +252,3 @@ class LiveSession:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._reading
             self._reading = None
-
-
-def _recorder(path: Path, interfaces: tuple[tuple[str, int], ...], comment: str) -> Recorder:
-    try:
-        return Recorder(path, interfaces=interfaces, comment=comment)
-    except OSError as error:
-        raise WiretalkError(f"{path} cannot be written: {os.strerror(error.errno or 0)}.", "--record FILE") from error

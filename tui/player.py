@@ -55,8 +55,8 @@ class Player:
         self._opened, self._over, self._conversation = None, False, 0
         self._lines, self._ended = {}, -1
         await self._session.open()
-        await self._until(lambda: self._opened is not None or self._over, outcome)
-        if self._opened is None:
+        await self._until(lambda: self._is_open() or self._over, outcome)
+        if not self._is_open():
             outcome.failed = True
             return outcome
         if self._wait and not await self._until(lambda: self._ended >= 0 or self._over, outcome):
@@ -121,6 +121,9 @@ class Player:
             for line in update.lines:
                 self._hear(line)
 
+    def _is_open(self) -> bool:
+        return self._opened is not None
+
     def _is_ours(self, conversation: Conversation) -> bool:
         opened = self._opened
         return opened is not None and (conversation.client, conversation.server) == (opened.client, opened.server)
@@ -128,7 +131,7 @@ class Player:
     def _hear(self, line: Line) -> None:
         # A line can be captured before the event of its connection was read; the endpoints then tell.
         if line.conversation != self._conversation:
-            known = self.record.conversations.get(line.conversation)
+            known = self.record.conversation(line.conversation)
             if known is None or not self._is_ours(known):
                 return
             self._conversation = line.conversation
@@ -142,7 +145,7 @@ class Player:
         return line is not None and line.data == text.encode() + b"\r\n"
 
     def _known(self) -> bool:
-        conversation = self.record.conversations.get(self._conversation)
+        conversation = self.record.conversation(self._conversation)
         return conversation is not None and conversation.closed
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from capture.errors import ExitCode, LabError, UnreadableCapture, WiretalkError
+from capture.model import Role
 from lab import plan
 
 if TYPE_CHECKING:
@@ -145,29 +146,22 @@ async def _exercise(session: LiveSession, player: Player, verdict: Verdict) -> N
     verdict.add(await player.play(exercise.pop3_lines(count)))
     fetched = b"".join(
         line.data[span.start : span.end]
-        for line in player.record.rows()
-        if not isinstance(line, _missing()) and line.pdu.name == "+OK response"
+        for line in player.record.lines
+        if line.pdu.name == "+OK response"
         for span in line.spans
-        if span.role.value == "ud"
+        if span.role is Role.USER_DATA
     )
     if not fetched.endswith(exercise.content()):
         verdict.faults.append("The message fetched by POP3 is not the one that was typed.")
 
 
-def _missing() -> type:
-    from capture.model import Missing
-
-    return Missing
-
-
 def _print(session: LiveSession, player: Player, show_secrets: bool) -> None:
-    from capture.export import FORMATS
+    from tui.labelling import write
+    from tui.live import NOT_SNIFFED
 
-    notice = session.status.notice
     if not session.status.sniffed:
-        print("# recorded at the socket, not sniffed: there is no frame to show. " + notice)
-    for text in FORMATS["text"](player.record.rows(), player.record.conversations, show_secrets=show_secrets):
-        print(text)
+        print(f"# {NOT_SNIFFED}: the numbers are of reads and writes, not of frames. {session.status.notice}")
+    write(player.record, "text", show_secrets, sys.stdout)
 
 
 def _reread(session: LiveSession, player: Player, verdict: Verdict) -> None:
