@@ -59,7 +59,7 @@ def _isolate_root() -> None:
     outside = _Outside()
     with stage("unshare"):
         try:
-            kernel.unshare(kernel.NEWUSER)
+            kernel.unshare(kernel.NEWUSER | _NAMESPACES)
         except OSError:
             outside.finish(write=False)
             kernel.unshare(_NAMESPACES)
@@ -67,8 +67,6 @@ def _isolate_root() -> None:
     with stage("maps"):
         if not outside.finish(write=True):
             map_own(0, 0)  # root that may not map others (no CAP_SETUID): itself alone, then
-    with stage("unshare"):
-        kernel.unshare(_NAMESPACES)
 
 
 class _Outside:
