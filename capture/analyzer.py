@@ -30,8 +30,8 @@ from capture.talk import Chooser, News, Talk, Tally
 
 LINGER = 1_000_000_000  # ns after a RST or two FINs; longer than any reordering
 GLANCE = 100_000_000  # ns between looks at what waits for time to pass
-OPEN = 65_536  # conversations; a half-open one costs about 2 kB
-REMEMBERED = 65_536
+OPEN = 32_768  # conversations; a half-open one costs about 2.5 kB
+REMEMBERED = 16_384  # closed ones; their late segments come soon or never
 MAIL_PORTS = frozenset({24, 25, 110, 143, 465, 587, 993, 995, 1025, 1110, 1143, 2525, 2526, 8025})
 
 _Key = tuple[Endpoint, Endpoint, tuple[int, ...]]
@@ -63,7 +63,13 @@ class Analyzer:
         facts: list[Conversation] = []
         segment = self._segment(frame)
         if segment is not None:
-            self._observe(segment, news, facts)
+            try:
+                self._observe(segment, news, facts)
+            except Exception as error:  # a defect of ours, shown, that must not end a live capture
+                if self._strict:
+                    raise
+                text = f"This frame's segment was lost by a defect: {type(error).__name__}: {error}."
+                news.notes.append(Note("internal", text, frame.number))
         elif frame.link not in KNOWN_LINKS and frame.link not in self._strange:
             self._strange.add(frame.link)
             text = f"Link type {frame.link} is not one that wiretalk can take apart; its frames are passed over."

@@ -92,12 +92,12 @@ class Half:
         self.cuts: list[Cut] = []
         self.acked = 0
         self.excused = -1  # up to here an acknowledgement needs no octets (a FIN that was not captured)
-        self.marks: deque[Mark] = deque()
+        self.marks: list[Mark] = []
         self.fin = -1
         self.fin_acked = False
-        self._history: deque[tuple[int, bytes]] = deque()
+        self._history: deque[tuple[int, bytes]] | None = None  # made with the first octets: half-open ones are many
         self._history_octets = 0
-        self._gaps: deque[tuple[int, int]] = deque(maxlen=GAPS)
+        self._gaps: list[tuple[int, int]] = []
 
     @property
     def done(self) -> bool:
@@ -120,7 +120,7 @@ class Half:
         self.base = self.expected = (self.base - octets) & MASK
         self.held = [piece._replace(offset=piece.offset + octets) for piece in self.held]
         self.cuts = [cut._replace(offset=cut.offset + octets, end=cut.end + octets) for cut in self.cuts]
-        self.marks = deque(mark._replace(offset=mark.offset + octets) for mark in self.marks)
+        self.marks = [mark._replace(offset=mark.offset + octets) for mark in self.marks]
         self.acked += octets if self.acked or self.marks else 0
         self.fin += octets if self.fin >= 0 else 0
 
@@ -194,7 +194,7 @@ class Half:
             early = piece.data[: -piece.offset]
             text = f"{len(early)} octets from before the place where this stream was picked up."
             yield Note("before-start", text, piece.frame, 0, self.side, -1, early)
-        yield from self._compared(piece, list(self._history))
+        yield from self._compared(piece, list(self._history or ()))
 
     def _same(self, piece: Piece) -> bool:
         if not self._history or not piece.data:
@@ -228,6 +228,8 @@ class Half:
         """These octets stand at `next` and go out."""
         offset = self.next
         history = self._history
+        if history is None:
+            history = self._history = deque()
         history.append((offset, data))
         size = self._history_octets + len(data)
         while size > HISTORY and len(history) > 1:
@@ -239,16 +241,15 @@ class Half:
     def skip(self, end: int, frame: int, time: int) -> Gap:
         """The octets up to ``end`` are declared missing."""
         gap = Gap(self.side, self.next, end - self.next, frame, time)
-        self._gaps.append((self.next, end))
+        self._gaps = [*self._gaps[1 - GAPS :], (self.next, end)]
         self._advance(end)
         return gap
 
     def _advance(self, offset: int) -> None:
         self.next = offset
         self.expected = (self.base + offset) & MASK
-        marks = self.marks
-        while marks and marks[0].offset <= offset:
-            marks.popleft()
+        while self.marks and self.marks[0].offset <= offset:
+            self.marks.pop(0)
         while self.cuts and self.cuts[0].end <= offset:
             self.cuts.pop(0)
 

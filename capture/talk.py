@@ -232,7 +232,14 @@ class Talk:
             self._choose(news, final=False)
 
     def _choose(self, news: News, *, final: bool) -> None:
-        dialogue = self._chooser(self.facts(), self._opening, final=final)
+        try:
+            dialogue = self._chooser(self.facts(), self._opening, final=final)
+        except Exception as error:  # as in _guarded
+            if self._strict:
+                raise
+            self._fail(error, self._opening[-1], news)
+            self._opening.clear()
+            return
         if dialogue is None:
             return
         self._dialogue, self.protocol = dialogue, dialogue.protocol

@@ -29,7 +29,7 @@ from capture.model import (
     Update,
 )
 from capture.record import Record
-from capture.stream import PATIENCE
+from capture.stream import PATIENCE, Stream
 from tests.capture.forge import START, C, S, Wire, capture_of, ethernet, ip, tcp
 
 
@@ -319,6 +319,25 @@ class TestDefects:
         analyzer = Analyzer(strict=True, chooser=lambda facts, opening, *, final: Broken(facts.ident))
         with pytest.raises(ZeroDivisionError):
             analyzed(capture_of(self.FRAMES), analyzer)
+
+    def test_a_choice_that_fails_is_a_note_too(self) -> None:
+        def undecidable(facts: Conversation, opening: list[Chunk | Gap], *, final: bool) -> None:
+            raise LookupError("no idea")
+
+        record = analyzed(capture_of(self.FRAMES), Analyzer(chooser=undecidable))
+        assert said(record) == ["C 'fine\\nhalf'", "S 'also half'", "C 'BOOM\\n'", "S 'goes on\\n'"]
+        assert [note.kind for note in record.notes] == ["internal"]
+
+    def test_whatever_else_fails_costs_one_segment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        wire = Wire()
+        analyzer = Analyzer(chooser=lines)
+        record = analyzed(wire.open(), analyzer, finish=False)
+        with monkeypatch.context() as broken:
+            broken.setattr(Stream, "feed", lambda *_: 1 // 0)
+            record.apply(analyzer.feed(wire.segment(S)))
+        record.apply(analyzer.feed(wire.say(S, b"goes on\n")))
+        assert said(record) == ["S 'goes on\\n'"]
+        assert [(note.kind, note.frame) for note in record.notes] == [("internal", 4)]
 
 
 def test_octets_are_held_until_a_protocol_is_chosen() -> None:

@@ -153,6 +153,18 @@ def streamed(frames: Sequence[Frame]) -> dict[Side, tuple[bytes, list[tuple[int,
     return found
 
 
+def whole(record: Record) -> None:
+    """Lines and gaps tile each side from its first octet to the last one counted."""
+    for fact in record.conversations:
+        for n, side in enumerate(Side):
+            rows = [row for row in record.rows(fact.ident) if row.side is side]
+            at = 0
+            for row in sorted(rows, key=lambda row: row.offset):
+                assert row.offset == at
+                at += len(row.data) if isinstance(row, Line) else row.length
+            assert at == fact.octets[n]
+
+
 turns = st.lists(st.tuples(st.sampled_from([C, S]), st.binary(min_size=1, max_size=30), st.booleans()), max_size=25)
 
 
@@ -231,14 +243,7 @@ def test_no_segments_whatever_raise_or_lose_an_octet_of_a_line(
     record.apply(update)
     released += [*ordered.add(update, analyzer.horizon), *ordered.rest()]
     assert released == record.rows()
-    for fact in record.conversations:
-        for n, side in enumerate(Side):
-            rows = [row for row in record.rows(fact.ident) if row.side is side]
-            at = 0
-            for row in sorted(rows, key=lambda row: row.offset):
-                assert row.offset == at
-                at += len(row.data) if isinstance(row, Line) else row.length
-            assert at == fact.octets[n]
+    whole(record)
 
 
 @relaxed
@@ -248,6 +253,31 @@ def test_no_frames_whatever_make_the_analyzer_raise(frames: list[tuple[bytes, in
     for number, (data, link) in enumerate(frames, 1):
         analyzer.feed(Frame(number, number, data, len(data), link))
     analyzer.finish()
+
+
+@relaxed
+@given(
+    st.lists(st.tuples(st.integers(0, 40), st.integers(0, 300), st.integers(0, 255)), max_size=12),
+    st.lists(st.tuples(st.integers(0, 40), st.integers(0, 120)), max_size=5),
+)
+def test_no_damage_to_a_session_makes_the_analyzer_raise(
+    flips: list[tuple[int, int, int]], cuts_: list[tuple[int, int]]
+) -> None:
+    wire = Wire()
+    frames = [*wire.open(), *said_in_pieces(wire, SAID, [40]), *wire.close()]
+    for n, at, octet in flips:
+        frame = frames[n % len(frames)]
+        octets = bytearray(frame.data)
+        octets[at % len(octets)] = octet
+        frames[n % len(frames)] = frame._replace(data=bytes(octets))
+    for n, kept in cuts_:
+        frame = frames[n % len(frames)]
+        frames[n % len(frames)] = frame._replace(data=frame.data[:kept])
+    analyzer, record = Analyzer(strict=True), Record()
+    for frame in frames:
+        record.apply(analyzer.feed(frame))
+    record.apply(analyzer.finish())
+    whole(record)
 
 
 @pytest.mark.parametrize("dropped", range(3 + len(SAID)))
