@@ -139,26 +139,30 @@ PDUS: dict[str, tuple[str, str]] = {
 
 # kind of note: (sentence, citation)
 NOTES: dict[str, tuple[str, str]] = {
+    # the wire
     "gap": ("Octets of the stream were not captured, so what they said is not known.", "RFC 9293 3.4"),
     "retransmission": ("The sender sent octets again that were captured before.", "RFC 9293 3.8.1"),
     "overlap-conflict": ("The same octet came twice with different values; the first is kept.", "RFC 9293 3.10.7.4"),
     "out-of-order": ("A segment arrived before one that precedes it in the stream.", "RFC 9293 3.4"),
+    "late-octets": ("Octets arrived after their place had been declared a gap; they are shown apart.", "RFC 9293 3.4"),
+    "before-start": ("Octets from before the place where this stream was picked up.", "RFC 9293 3.4"),
+    "out-of-window": ("A sequence number so far off that its octets cannot be of this stream.", "RFC 9293 3.10.7.4"),
+    "keep-alive": ("A segment asked only whether the other side is still there.", "RFC 9293 3.8.4"),
+    "port-reuse": ("The same pair of endpoints opened a new connection.", "RFC 9293 3.6.1"),
     "snaplen": ("The capture kept only the first octets of this frame.", "pcap snap length"),
     "truncated-frame": ("The frame is shorter than its own headers say.", "RFC 791 3.1; RFC 8200 3"),
-    "port-reuse": ("The same pair of endpoints opened a new connection.", "RFC 9293 3.6.1"),
-    "keep-alive": ("A segment asked only whether the other side is still there.", "RFC 9293 3.8.4"),
-    "zero-window": ("The receiver has no room, so the sender must wait.", "RFC 9293 3.8.6"),
-    "reset": ("One side broke the connection off.", "RFC 9293 3.5.2"),
-    "midstream": ("The capture began after the connection did.", "RFC 9293 3.5"),
-    "one-sided": ("Only one direction of this connection was captured.", "RFC 9293 3.3"),
+    "unknown-link": ("The link layer of this capture is not one that can be taken apart here.", "pcap link types"),
+    # limits of ours
     "held-back": ("Too many octets waited for an answer that was not captured; their labels are presumed.",
                   "RFC 5321 3.3"),
-    "limit": ("A limit of the analyser was reached, so something is shown in less detail.", "RFC 5321 4.5.3.1"),
+    "held-limit": ("Too many octets waited behind a hole in the stream; it is taken for a gap.", "RFC 9293 3.8.6"),
+    "conversation-limit": ("Too many connections are open; the one that was silent longest is finished.",
+                           "RFC 9293 3.3.2"),
+    "internal": ("The analyser failed on this conversation; its octets are shown without labels.", "X.200 5.6.1.3"),
     "dropped": ("The capturing host lost frames before they could be read.", "packet(7), PACKET_STATISTICS"),
-    "cut-file": ("The capture file ends inside a record.", "pcap and pcapng file formats"),
-    "bad-record": ("A record of the capture file makes no sense and was left out.", "pcap and pcapng file formats"),
-    "fragment": ("An IP datagram arrived in fragments, or not all of them were captured.", "RFC 791 2.3; RFC 8200 4.5"),
-    "unsupported-link": ("The link layer of this capture is not one that is known here.", "pcap link types"),
-    "icmp-error": ("A router or host reported that a datagram could not be delivered.", "RFC 792; RFC 4443"),
-    "checksum": ("A checksum is wrong, or the sending host left it to its network card.", "RFC 9293 3.1"),
+    # the capture file
+    "cut-file": ("The capture file ends inside a record; what precedes it was read.", "pcap and pcapng formats"),
+    "bad-record": ("A record of the capture file makes no sense and was left out.", "pcap and pcapng formats"),
+    "unknown-block": ("Blocks of the capture file that are not known here were passed over.", "pcapng format"),
+    "no-time": ("These frames carry no time of capture.", "pcapng format, Simple Packet Block"),
 }  # fmt: skip
