@@ -16,9 +16,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from json.encoder import encode_basestring_ascii as quote
 
-from capture.export.secrets import mask
 from capture.labels import label
 from capture.model import Conversation, Line, Missing
+from capture.protocols.secrets import mask
 
 
 def lines(

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from capture.export.secrets import mask
 from capture.labels import label
 from capture.model import Conversation, Line, Missing, Side
+from capture.protocols.secrets import mask
 
 ARROWS = {Side.CLIENT: "C▶S", Side.SERVER: "S▶C"}
 _PICTURES = {octet: chr(0x2400 + octet) for octet in range(0x20)} | {0x7F: "␡"} | dict.fromkeys(range(0x80, 0x100), "·")

@@ -14,10 +14,10 @@ from types import TracebackType
 from capture.errors import BadCapture
 from capture.model import Frame, Note
 from capture.sources import pcap, pcapng
-from capture.sources.findings import Comment, Findings, Interface
+from capture.sources.findings import DAMAGE, Comment, Findings, Interface
 from capture.sources.octets import Octets, open_octets
 
-__all__ = ["Capture", "Comment", "Interface", "read"]
+__all__ = ["DAMAGE", "Capture", "Comment", "Interface", "read"]
 
 # what else people open by mistake: first octets -> what it is
 _LOOKS = (
@@ -40,7 +40,7 @@ _LOOKS = (
 class Capture:
     """An open capture: iterate it once for its frames, in the order of the file. A context manager.
 
-    notes: what is wrong with the container; comments: of the file and of frames; interfaces: in order of
+    notes: what is odd about the container, damage when their kind is in `DAMAGE`; comments: of the file and of frames; interfaces: in order of
     `Frame.interface`. The three grow while frames are read and are whole at the end.
     """
 

@@ -12,12 +12,11 @@ from capture.model import Note
 NOTES_PER_KIND = 100  # a file with a million bad blocks is one finding, not a million; the count goes on
 COMMENT_OCTETS = 16 << 20  # comments are kept in memory until the capture is closed: as much as one largest block
 
-CUT = "capture-cut"  # the file ends inside a record
-REFUSED = "capture-refused"  # a length nobody can believe: reading stops there
-BROKEN = "capture-broken"  # a block that contradicts itself is skipped, or read as far as it can be
-SKIPPED = "capture-skipped"  # a block type that we do not know
-TIMELESS = "capture-timeless"  # frames of a Simple Packet Block have no time
-KINDS = (CUT, REFUSED, BROKEN, SKIPPED, TIMELESS)
+CUT = "cut-file"  # the file ends inside a record
+BROKEN = "bad-record"  # a block that contradicts itself is skipped; a length nobody can believe ends the reading
+SKIPPED = "unknown-block"  # a block type that we do not know, or comments past their limit
+TIMELESS = "no-time"  # frames of a Simple Packet Block have no time
+DAMAGE = frozenset({CUT, BROKEN})  # the file is not whole; the other kinds only say what a whole file does not tell
 
 
 class Interface(NamedTuple):

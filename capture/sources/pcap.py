@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from capture.errors import BadCapture
 from capture.model import Frame
-from capture.sources.findings import CUT, REFUSED, Findings, Interface
+from capture.sources.findings import BROKEN, CUT, Findings, Interface
 from capture.sources.octets import Octets
 
 MAX_RECORD = 16 << 20  # the largest frame Linux can make is 512 KiB (BIG TCP); libpcap believes no more than this
@@ -75,7 +75,7 @@ def _records(
         yield batch  # empty when nothing whole has come yet: the reader of a live pipe may breathe
         if need > skip + MAX_RECORD:
             text = f"record {number} claims {need - skip} octets; nothing behind it can be read"
-            findings.note(REFUSED, text, number)
+            findings.note(BROKEN, text, number)
             return
         tail = data[at:]
         data, at = source.fill(tail, need), 0

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from capture.errors import BadCapture
 from capture.model import Frame
-from capture.sources.findings import BROKEN, CUT, REFUSED, SKIPPED, TIMELESS, Findings, Interface
+from capture.sources.findings import BROKEN, CUT, SKIPPED, TIMELESS, Findings, Interface
 from capture.sources.octets import Octets
 
 MAGIC = b"\x0a\x0d\x0d\x0a"
@@ -128,7 +128,7 @@ class _Walker:
         return at, 12, True
 
     def _refuse(self, what: str, at: int) -> tuple[int, int, bool]:
-        self.findings.note(REFUSED, f"{what}; nothing behind it can be read", self.number)
+        self.findings.note(BROKEN, f"{what}; nothing behind it can be read", self.number)
         return at, 0, False
 
     def _here(self) -> tuple[_Unpack, _Unpack, list[_Clock], int]:
