@@ -310,6 +310,15 @@ async def test_a_bare_lf_in_data_becomes_crlf_and_a_dot_behind_it_ends_nothing(s
     assert message.endswith(b"\r\na\r\nb\r\n.\r\nc\r\n.\r\nd\r.\re\x00\xff\r\n")
 
 
+async def test_no_bare_lf_is_handed_on(shannon: Shannon, tmp_path: Path) -> None:
+    await say(shannon.port, ME, MAIL, "RCPT TO:<anna@student.example>", "DATA", b"a\nb\r\n.\r\n", b"NOOP\r\n")
+    async with asyncio.timeout(5):
+        while not (waiting := shannon.queue.waiting()):
+            await asyncio.sleep(0.01)
+    _, _, data = (tmp_path / "queue" / waiting[0]).read_bytes().partition(b"\n")
+    assert data.endswith(b"\r\na\r\nb\r\n")
+
+
 async def test_pipelined_commands_are_answered_in_order_even_to_one_who_has_stopped_sending(shannon: Shannon) -> None:
     reader, writer = await asyncio.open_connection(HOST, shannon.port)
     lines = ["EHLO x", MAIL, "RCPT TO:<nobody@cs.utwente.example>", RCPT, "DATA", "Subject: s", "", "t", ".", "QUIT"]
@@ -319,6 +328,18 @@ async def test_pipelined_commands_are_answered_in_order_even_to_one_who_has_stop
     writer.close()
     assert [line[:3] for line in answer if line[3] == " "] == ["220", "250", "250", "550", "250", "354", "250", "221"]
     assert len(await shannon.inbox("teacher")) == 1
+
+
+async def test_who_has_stopped_sending_and_reads_late_still_gets_every_reply(shannon: Shannon) -> None:
+    reader, writer = await asyncio.open_connection(HOST, shannon.port, limit=2**10)
+    count = 30_000  # more replies than the buffers between the two hold, so that the MTA has to wait
+    writer.write(b"HELP\r\n" * count + b"QUIT\r\n")
+    writer.write_eof()
+    async with asyncio.timeout(30):
+        answer = await reader.read()
+    writer.close()
+    assert answer.count(b"214 ") == count
+    assert answer.splitlines()[-1].startswith(b"221 ")
 
 
 async def test_data_refused_leaves_the_next_lines_commands(shannon: Shannon) -> None:
@@ -480,3 +501,13 @@ def test_whatever_octets_are_sent_each_reply_is_one_and_nothing_breaks(
     assert b"\r\n451 " not in answer  # what handle_exception says
     assert caplog.records == []
     assert capsys.readouterr().err == ""
+
+
+async def test_words_of_aiosmtpd_that_are_new_to_us_get_a_general_status(
+    shannon: Shannon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiver, "_IN_OUR_WORDS", {})
+    *_, bad, start, late = await say(shannon.port, ME, MAIL, RCPT, "", "DATA", "x\r\n.")
+    assert bad == "500 5.0.0 Error: bad syntax"
+    assert start == "354 End data with <CR><LF>.<CR><LF>"
+    assert late.startswith("250 2.0.0 OK, queued as ")
