@@ -40,8 +40,8 @@ _LOOKS = (
 class Capture:
     """An open capture: iterate it once for its frames, in the order of the file. A context manager.
 
-    notes: what is odd about the container, damage when their kind is in `DAMAGE`; comments: of the file and of frames; interfaces: in order of
-    `Frame.interface`. The three grow while frames are read and are whole at the end.
+    notes: what is odd about the container, damage when their kind is in `DAMAGE`; comments: of the file and of frames;
+    interfaces: in order of `Frame.interface`. The three grow while frames are read and are whole at the end.
     """
 
     def __init__(self, name: str, source: Octets, batches: Iterator[list[Frame]], findings: Findings) -> None:
