@@ -511,3 +511,14 @@ async def test_words_of_aiosmtpd_that_are_new_to_us_get_a_general_status(
     assert bad == "500 5.0.0 Error: bad syntax"
     assert start == "354 End data with <CR><LF>.<CR><LF>"
     assert late.startswith("250 2.0.0 OK, queued as ")
+
+
+async def test_a_defect_is_told_on_stderr_and_the_session_goes_on(
+    shannon: Shannon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shannon.mta, "verify", lambda text: 1 / 0)
+    assert await say(shannon.port, "VRFY teacher", "NOOP") == [
+        "451 4.3.0 Requested action aborted: error in processing",
+        "250 2.0.0 OK",
+    ]
+    assert "ZeroDivisionError" in capsys.readouterr().err
