@@ -24,6 +24,7 @@ from textual.pilot import Pilot
 from tui.app import WiretalkApp
 from tui.messages import ExitInfo, Session
 from tui.screens.talk import TalkScreen
+from tui.suggest import OVER
 from tui.widgets.session import Prompt
 
 PATIENCE = 400  # looks at the screen, 50 ms apart, before a line counts as unanswered
@@ -63,7 +64,8 @@ async def _ready(pilot: Pilot[ExitInfo]) -> None:
     """Until the server has answered: there is something to type again, or nothing more."""
     for _ in range(PATIENCE):
         screen = pilot.app.screen
-        if isinstance(screen, TalkScreen) and screen.query(Prompt) and screen.prompt.ghost.guide.next.line is not None:
+        advice = screen.prompt.ghost.guide.next if isinstance(screen, TalkScreen) and screen.query(Prompt) else None
+        if advice is OVER or (advice is not None and advice.line is not None):
             return
         await pilot.pause(0.05)
     raise RuntimeError("the server did not answer")

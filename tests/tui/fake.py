@@ -70,7 +70,16 @@ def spans_of(side: Side, body: bytes, *, in_data: bool) -> tuple[Span, ...]:
         verb, _, rest = body.partition(b" ")
         at = len(verb)
         keyword = rest.find(b":<") + 1
-        path = "reverse-path" if verb.upper() == b"MAIL" else "forward-path" if keyword else "client-domain"
+        secret = verb.upper() == b"PASS"
+        path = (
+            "argument"
+            if secret
+            else "reverse-path"
+            if verb.upper() == b"MAIL"
+            else "forward-path"
+            if keyword
+            else "client-domain"
+        )
         cuts = [(at, PCI, "verb"), (at + bool(rest), PCI, "sp"), (at + 1 + keyword if rest else at, PCI, "keyword")]
         cuts += [(end, PCI, path), (end + 2, PCI, "crlf")]
     spans, start = [], 0
@@ -203,7 +212,7 @@ class FakeSession:
             data,
             pdu,
             spans,
-            (),
+            ("credential",) if any(span.field == "argument" for span in spans) else (),
             whole,
             frames=(frame.number,),
             time=frame.time,

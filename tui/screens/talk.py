@@ -143,7 +143,8 @@ class TalkScreen(Place):
         while self._ending and (at_once or now - self._ending[0][0] >= LAST_WORDS):
             _, sentence = self._ending.pop(0)
             self.wiretalk.dialog.say(sentence)
-            self.wiretalk.dialog.say(AGAIN)
+            if not at_once:
+                self.wiretalk.dialog.say(AGAIN)
 
     def _trouble(self, sentence: str, remedy: str) -> None:
         dialog = self.wiretalk.dialog
@@ -293,7 +294,7 @@ class TalkScreen(Place):
         self.wire.action_move(step)
 
     def action_scroll_session(self, pages: int) -> None:
-        self.transcript.scroll_relative(y=pages * max(1, self.transcript.page.height - 1), animate=False)
+        self.transcript.scroll_relative(y=pages * max(1, self.transcript.page.height - 1), animate=False, force=True)
 
     @on(Cursored.Moved, "#wire")
     def chosen(self) -> None:

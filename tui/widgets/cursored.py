@@ -127,9 +127,9 @@ class Cursored(ScrollView, can_focus=True):
         if height <= 0:
             return  # before the first layout; on_resize comes back
         if index < top:
-            self.scroll_to(y=index, animate=False)
+            self.scroll_to(y=index, animate=False, force=True)
         elif index >= top + height:
-            self.scroll_to(y=index - height + 1, animate=False)
+            self.scroll_to(y=index - height + 1, animate=False, force=True)
 
     def place(self, index: int, *, by_hand: bool = True) -> None:
         """Put the cursor on a row and say so."""

@@ -15,7 +15,7 @@ from textual.containers import Horizontal, Vertical
 from textual.strip import Strip
 from textual.widget import Widget
 
-from capture.glossary import explain
+from capture.glossary import explain, flag
 from capture.labels import label
 from capture.model import Frame, Label, Layer, Line, Role, Span
 from tui.dissect import Dissection, Octet, dissect
@@ -127,7 +127,7 @@ class HexView(Cursored):
         # The line itself is looked for; the headers before it stay in view where there is room for both.
         last = first + (self._length() + self.per_row - 1) // self.per_row
         top = max(0, min(first, last - self.page.height + 1))
-        self.scroll_to(y=top, animate=False)
+        self.scroll_to(y=top, animate=False, force=True)
 
     def _length(self) -> int:
         return sum(octet.chosen for octet in self._parts[0].octets) if self._parts else 0
@@ -185,7 +185,7 @@ class Reasons(Cursored):
         self._version += 1
         self._lay()
         self.set_reactive(Cursored.cursor, 0)
-        self.scroll_to(y=0, animate=False)
+        self.scroll_to(y=0, animate=False, force=True)
 
     def count(self) -> int:
         return len(self._rows)
@@ -211,16 +211,16 @@ class Reasons(Cursored):
                     told.add(span.field)
                     entry = explain(span.field)
                     rows += self._under(entry.sentence, entry.citation)
-            for flag in line.flags:
-                entry = explain(flag)
-                rows += self._under(entry.sentence, entry.citation, head=f"! {flag}")
+            for word in line.flags:
+                entry = flag(word)
+                rows += self._under(entry.sentence, entry.citation, head=f"! {safe_text(word)}")
             for note in self._notes:
                 rows += self._under(note, "", head="!")
         self._rows = rows
         self.reset()
 
     def _under(self, sentence: str, citation: str, head: str = "") -> list[Reason]:
-        text = safe_text(f"{sentence} · {citation}" if citation else sentence)
+        text = safe_text(f"{sentence} [{citation}]" if citation else sentence)
         indent = len(head) + 1 if head else 8
         lines = wrap(" " * indent + text if head else text, max(8, self.page.width - (1 if head else 9)))
         if head:

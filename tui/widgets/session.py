@@ -81,7 +81,7 @@ class Transcript(Cursored, can_focus=False):
 
     def show_end(self) -> None:
         """Bring the last row into view."""
-        self.scroll_to(y=max(0, self.count() - self.page.height), animate=False)
+        self.scroll_to(y=max(0, self.count() - self.page.height), animate=False, force=True)
 
     def rewrap(self) -> None:
         """Lay everything out again: the width or what may be shown has changed."""

@@ -77,7 +77,7 @@ class WireList(Cursored):
 
     def show_end(self) -> None:
         """Bring the newest row into view."""
-        self.scroll_to(y=max(0, self.count() - self.page.height), animate=False)
+        self.scroll_to(y=max(0, self.count() - self.page.height), animate=False, force=True)
 
     def on_resize(self) -> None:
         super().on_resize()
