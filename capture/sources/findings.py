@@ -44,6 +44,7 @@ class Findings:
         self.comments: list[Comment] = []
         self.notes: list[Note] = []
         self._told: dict[str, int] = {}
+        self._said: set[str] = set()
         self._comment_octets = 0
 
     def note(self, kind: str, text: str, frame: int = 0) -> None:
@@ -53,7 +54,8 @@ class Findings:
 
     def once(self, kind: str, text: str, frame: int = 0) -> None:
         """Note it unless exactly these words were noted before."""
-        if all(note.text != text for note in self.notes):
+        if text not in self._said:
+            self._said.add(text)
             self.note(kind, text, frame)
 
     def comment(self, octets: bytes, frame: int = 0) -> None:

@@ -113,6 +113,8 @@ class Octets:
 def open_octets(path: str | Path) -> Octets:
     """Open a file, or standard input for ``-``. Raises `UnreadableCapture`."""
     if str(path) == "-":
+        if sys.stdin is None:
+            raise UnreadableCapture("standard input is closed.")
         return Octets(_StandardInput(), "standard input")
     try:
         file = open(path, "rb", buffering=0)  # noqa: SIM115  # Octets closes it

@@ -75,7 +75,8 @@ class Ring:
         self._wake = -1
         self._map: mmap.mmap | None = None
         self._lock = threading.Lock()
-        self._accepted = self._lost = self._taken = 0
+        self._accepted = self._lost = 0
+        self.taken = 0  # frames that `read` has given
         self._block, self._next = block, 0
         try:
             self._open(program, size, retire_ms, promiscuous)
@@ -160,7 +161,7 @@ class Ring:
         """The frames of one ready block, numbered on from 1; empty when none is ready."""
         if self._map is None or not self._ready():
             return []
-        m, base, number, link = self._map, self._next * self._block, self._taken, self.link
+        m, base, number, link = self._map, self._next * self._block, self.taken, self.link
         count, first = _block(m, base + 12)
         at = base + first
         frames: list[Frame] = []
@@ -174,7 +175,7 @@ class Ring:
             frames.append(Frame(number, seconds * 1_000_000_000 + nanoseconds, data, length, link))
             at += step
         m[base + 8 : base + 12] = bytes(4)  # TP_STATUS_KERNEL: the block may be filled again
-        self._taken = number
+        self.taken = number
         self._next = (self._next + 1) % self._blocks
         return frames
 
@@ -198,7 +199,7 @@ class Ring:
 
     def behind(self) -> int:
         """How many frames the kernel has accepted that `read` has not given yet."""
-        return self.statistics().frames - self._taken
+        return self.statistics().frames - self.taken
 
     def statistics(self) -> Statistics:
         """From any thread, also after `close`."""

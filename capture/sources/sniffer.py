@@ -128,17 +128,21 @@ class Sniffer:
 
         Raises `SniffError` when ``on_frames`` does not return.
         """
-        thread, ring = self._thread, self._ring
-        if thread is None or ring is None:
+        ring, thread = self._ring, self._thread
+        if ring is None:
             return
         if not self._stopping.is_set() and not self._ended.is_set():
             ring.refuse()
             self._stopping.set()
             ring.wake()
-        if thread is not threading.current_thread():
+        if thread is None or thread is threading.current_thread():
+            return
+        taken = -1
+        while thread.is_alive() and taken < ring.taken:  # as long as frames are being taken, there is no hurry
+            taken = ring.taken
             thread.join(PATIENCE)
-            if thread.is_alive():
-                raise SniffError(f"The sniffer on {self.interface} does not end: its last frames are not taken.")
+        if thread.is_alive():
+            raise SniffError(f"The sniffer on {self.interface} does not end: its last frames are not taken.")
 
     def statistics(self) -> Statistics:
         """Frames accepted and lost since the start; from any thread, also afterwards."""

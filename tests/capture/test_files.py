@@ -221,3 +221,9 @@ def test_a_capture_left_early_gives_its_file_back(saved) -> None:
         with read(saved(pcap())) as capture:
             next(iter(capture))
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_standard_input_that_is_closed_is_said_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(UnreadableCapture, match="standard input is closed"):
+        read("-")

@@ -17,6 +17,7 @@ import pytest
 from capture.errors import SniffError
 from capture.export.pcapng import Recorder
 from capture.model import Frame
+from capture.sources import sniffer as sniffer_module
 from capture.sources.files import read
 from capture.sources.sniffer import Sniffer, Statistics
 from tests.capture.namespaces import another_network, frame, give_up_rights, in_a_namespace, set_up, until, veth
@@ -234,6 +235,36 @@ def test_stopping_from_within_the_delivery_does_not_hang() -> None:
         assert stopped.wait(10)
         until(lambda: not sniffer.running)
     assert sniffer.failure is None
+
+
+@in_a_namespace
+def test_a_slow_taker_is_waited_for_and_a_stuck_one_is_told() -> None:
+    sniffer_module.PATIENCE = 0.3
+    frames: list[Frame] = []
+    never, go = threading.Event(), threading.Event()
+
+    def slowly(some: list[Frame]) -> None:
+        never.wait(0.02)
+        frames.extend(some)
+
+    def stuck(some: list[Frame]) -> None:
+        go.wait(10)
+
+    with veth() as out:
+        sniffer = Sniffer("a", ports=None, on_frames=slowly)
+        sniffer.start()
+        for n in range(8_000):
+            out.send(frame(n, 1500))
+        sniffer.stop()
+        assert len(frames) == 8_000
+        sniffer = Sniffer("a", ports=None, on_frames=stuck)
+        sniffer.start()
+        out.send(frame(1))
+        with pytest.raises(SniffError, match="does not end"):
+            sniffer.stop()
+        go.set()
+        sniffer.stop()
+    assert threads() == []
 
 
 @in_a_namespace
