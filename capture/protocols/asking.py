@@ -139,9 +139,9 @@ class Asking(Exchange):
 
     def _early(self, length: int) -> tuple[str, ...]:
         """The flag of a line of that length that came before the greeting was complete (RFC 5321 4.3.1)."""
-        if self._alone:
-            return ()
         greeted = self._greeted_at
+        if self._alone or (greeted < 0 and self._lost_replies):
+            return ()
         return ("early-talker",) if greeted < 0 or self._asks.offset + length <= greeted else ()
 
     # --- commands -----------------------------------------------------------------------------------------------
@@ -294,6 +294,7 @@ class Asking(Exchange):
                 eight_bit=self._eight_bit,
                 always=self._assumed_mail,
                 begun=begun is not None,
+                early=self._greeted_at,
             )
             self._unknown = None
         if not content.read(self._ending):
@@ -334,7 +335,7 @@ class Asking(Exchange):
         end = 2 if data.endswith(b"\r\n") else 0
         if not end and self._chunk_left and not len(voice):
             cut = "cut-by-gap" if voice.broken else "incomplete" if self._ending else ""
-        flags: tuple[str, ...] = (cut,) if cut else ()
+        flags = (*self._early(len(data)), *((cut,) if cut else ()))
         if not self._binary:
             flags += odd_octets(data, end, self._eight_bit)
             if len(data) > LIMITS["text_line"]:

@@ -42,12 +42,12 @@ _PLAIN: tuple[Spans, ...] = tuple(content_spans(n, 2, False) if n >= 2 else () f
 class Content:
     """Reads mail data from a voice.
 
-    eight_bit: 8-bit content was negotiated; always: flags of every line; listing: lines are POP3 listings, which are
-    PCI; limited: long lines are flagged.
+    eight_bit: 8-bit content was negotiated; always: flags of every line; limited: long lines are flagged; begun: the
+    PDU has lines already; early: lines that end before this stream offset came before the greeting was complete.
     """
 
-    __slots__ = ("_always", "_count", "_edge", "_eight_bit", "_gapped", "_held", "_held_octets", "_last", "_limited",
-                 "_line_start", "_lost", "_sure", "pdu", "voice")  # fmt: skip
+    __slots__ = ("_always", "_count", "_early", "_edge", "_eight_bit", "_gapped", "_held", "_held_octets", "_last",
+                 "_limited", "_line_start", "_lost", "_sure", "pdu", "voice")  # fmt: skip
 
     def __init__(
         self,
@@ -58,13 +58,15 @@ class Content:
         always: tuple[str, ...] = (),
         limited: bool = True,
         begun: bool = False,
+        early: int = 0,
     ) -> None:
         self.voice = voice
         self.pdu = pdu
         self._eight_bit = eight_bit
         self._always = always
         self._limited = limited
-        self._count = 1 if begun else 0  # lines of the PDU so far; begun: it has lines already
+        self._early = early
+        self._count = 1 if begun else 0  # lines of the PDU so far
         self._line_start = True  # the next octet begins a line
         self._lost = False  # a gap was crossed
         self._sure = False  # too much was held: no proof is waited for any more
@@ -80,7 +82,8 @@ class Content:
         """Read as far as the tape goes. True: the end of data was read. ending: the capture ends with the tape."""
         voice = self.voice
         while True:
-            if self._line_start and not self._held and not voice.after_gap and not self._gapped:
+            plain = self._line_start and not voice.after_gap and voice.offset >= self._early
+            if plain and not self._held and not self._gapped:
                 block = voice.block()
                 if block and self._block(block):
                     return True
@@ -151,10 +154,14 @@ class Content:
             flags += ("overlong",)
         if self.voice.after_gap:
             flags += ("after-gap",)
+        if self.voice.offset + len(data) <= self._early:
+            flags += ("early-talker",)
         self._count += 1
         return self.voice.write(data, self.pdu, content_spans(len(data), end, stuffed), flags)
 
     def _dot(self, data: bytes, spans: Spans, *flags: str) -> None:
+        if self.voice.offset + len(data) <= self._early:
+            flags += ("early-talker",)
         self.voice.give(data, self.pdu, spans, (*self._always, *flags), whole=self._count == 0)
 
     def _cut(self, data: bytes, flag: str) -> None:
@@ -233,6 +240,8 @@ class Content:
         held = self._held
         cut = held[:1] if edge is not None and held and held[0].number == edge.number else []
         behind = held[len(cut) :]
+        if behind and behind[0].data == b".\r\n":
+            return self._dot_behind_gap(behind)
         if not all(is_command(line.data) for line in behind[1:]):
             return False
         if edge is not None:
@@ -241,6 +250,15 @@ class Content:
         if behind:
             self.voice.back(behind)
             self.voice.after_gap = True
+        return True
+
+    def _dot_behind_gap(self, behind: list[Line]) -> bool:
+        """A dot right behind the gap was not taken for the end (G4); the reply proves that it is."""
+        self._held = self._held[: -len(behind)]
+        self.release()
+        self.voice.back(behind)
+        self._count = max(1, self._count - len(behind))
+        self._dot(self.voice.take(3), EOD_SPANS, "after-gap", "assumed")
         return True
 
     def _end_by_lf(self) -> bool:

@@ -77,8 +77,6 @@ class SmtpDialogue(Asking):
             return False
         voice.cross()
         self._lost_replies = True
-        if self._open is not None and self._open.over:
-            self._open = None
         return True
 
     def _reply_line(self, data: bytes, cut: str) -> None:
