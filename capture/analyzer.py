@@ -9,8 +9,8 @@ The rules:
   on the same ports is a new one: ports are used again all the time. Late FINs and ACKs of an old one do not reopen it.
 * *Who is the client*: the sender of the SYN. Without one, a well-known mail port is the server's; else who greets or
   replies like a server, or commands like a client, in the first octets; else the lower port is the server's.
-* *The end*: both FINs acknowledged and nothing missing, at once; a RST, or FINs with something missing, after `LINGER`,
-  for a capture may hold the rest behind them. Then half lines come out.
+* *The end*: both FINs acknowledged and nothing missing: at once. A RST: after `LINGER`, for a capture may hold the rest
+  behind it. FINs with something missing: after `LINGER_FIN`, for it may be sent again. Then half lines come out.
 * *Bounds*: at most `OPEN` conversations are open; beyond, those silent longest are finished, with a note. Closed ones
   are remembered (`REMEMBERED`) to know their late segments.
 """
@@ -18,6 +18,7 @@ The rules:
 from __future__ import annotations
 
 from collections import deque
+from heapq import heappop, heappush
 
 from capture import exported
 from capture.decode import decode, take
@@ -28,8 +29,8 @@ from capture.protocols import registry
 from capture.protocols.dialogue import Dialogue
 from capture.talk import Chooser, News, Talk, Tally
 
-LINGER = 1_000_000_000  # ns after a RST or two FINs; longer than any reordering
-GLANCE = 100_000_000  # ns between looks at what waits for time to pass
+LINGER = 1_000_000_000  # ns after a RST; longer than any reordering
+LINGER_FIN = 60_000_000_000  # ns after two FINs with something missing: a host sends again for about so long (RFC 6298)
 OPEN = 32_768  # conversations; a half-open one costs about 2.5 kB
 REMEMBERED = 16_384  # closed ones; their late segments come soon or never
 MAIL_PORTS = frozenset({24, 25, 110, 143, 465, 587, 993, 995, 1025, 1110, 1143, 2525, 2526, 8025})
@@ -48,20 +49,20 @@ class Analyzer:
         self._fragments = Fragments()
         self._talks: dict[_Key, Talk] = {}  # both directions of each
         self._open: dict[int, Talk] = {}
-        self._waiting: dict[int, Talk] = {}
-        self._closing: deque[tuple[int, Talk]] = deque()
+        self._alarms: list[tuple[int, int, bool, Talk]] = []  # a heap: when, a number, close it or only look, which
+        self._alarm_count = 0
         self._remembered: deque[Talk] = deque()
         self._late: dict[int, Talk] = {}
         self._strange: set[int] = set()  # links that were noted
         self._count = 0
         self._now = 0
-        self._glance = 0
 
     def feed(self, frame: Frame) -> Update:
         """What this frame makes known. Frames come in order of capture."""
         news = News()
         facts: list[Conversation] = []
         segment = self._segment(frame)
+        self._pass_time(frame.time, news, facts, segment)
         if segment is not None:
             try:
                 self._observe(segment, news, facts)
@@ -74,16 +75,16 @@ class Analyzer:
             self._strange.add(frame.link)
             text = f"Link type {frame.link} is not one that wiretalk can take apart; its frames are passed over."
             news.notes.append(Note("unknown-link", text, frame.number))
-        self._now = max(self._now, frame.time)
-        if self._now >= self._glance:
-            self._pass_time(news, facts)
         return _update(news, facts)
 
     def elapse(self, time: int) -> Update:
-        """It is ``time`` ns since the epoch and no frame came: holes and closings whose time is up. For a live view."""
+        """No frame with an earlier time than ``time`` (ns) will come: holes and closings whose time is up.
+
+        For a live view, so that a lost frame silences nothing. Frames come to us later than their time stamps say: give
+        a time that lies that much in the past, and the lines are those that the recording will give.
+        """
         news, facts = News(), list[Conversation]()
-        self._now = max(self._now, time)
-        self._pass_time(news, facts)
+        self._pass_time(time, news, facts)
         return _update(news, facts)
 
     def finish(self) -> Update:
@@ -94,9 +95,9 @@ class Analyzer:
             talk.changed()
             facts.append(talk.facts())
         facts += [talk.facts() for talk in self._late.values()]
-        for table in (self._open, self._waiting, self._late, self._talks):
+        for table in (self._open, self._late, self._talks):
             table.clear()
-        self._closing.clear()
+        self._alarms.clear()
         self._remembered.clear()
         return _update(news, facts)
 
@@ -144,15 +145,15 @@ class Analyzer:
         if stream is None:
             self._late[talk.ident] = talk
             return
-        if stream.ended and not talk.closing:
+        if stream.ended and (not talk.closing or (stream.reset and not talk.reset)):
             talk.closed = talk.closing = True
-            self._closing.append((max(self._now, segment.time) + LINGER, talk))
-        over = stream.closed
-        if over:
-            self._close(talk, news)
-        elif stream.waiting:
-            self._waiting[talk.ident] = talk
-        if talk.changed() or over or (was_quiet and news):
+            talk.reset = stream.reset
+            self._alarm(self._now + (LINGER if stream.reset else LINGER_FIN), talk, close=True)
+        if stream.closed:
+            self._close(talk, news, facts)
+            return
+        self._watch(talk)
+        if talk.changed() or (was_quiet and news):
             facts.append(talk.facts())
 
     def _talk(self, segment: Segment, news: News, facts: list[Conversation]) -> Talk:
@@ -169,9 +170,7 @@ class Analyzer:
                 talk.turn()
                 side = side.other
             if not talk.stream.admits(side, segment.sequence):
-                self._close(talk, news)
-                talk.changed()
-                facts.append(talk.facts())
+                self._close(talk, news, facts)
                 return self._begin(segment, news, facts)
             talk.midstream = False
             talk.oriented = True
@@ -210,32 +209,58 @@ class Analyzer:
         self._talks[segment.destination, segment.source, segment.scope] = talk
         return talk
 
-    def _close(self, talk: Talk, news: News) -> None:
+    def _close(self, talk: Talk, news: News, facts: list[Conversation]) -> None:
+        """The last lines of a conversation, and its facts; from now on it is only remembered."""
         talk.finish(news)
+        talk.changed()
+        facts.append(talk.facts())
         self._open.pop(talk.ident, None)
-        self._waiting.pop(talk.ident, None)
         self._remembered.append(talk)
         if len(self._remembered) > REMEMBERED:
             old = self._remembered.popleft()
+            if self._late.pop(old.ident, None) is not None:
+                facts.append(old.facts())
             for key in ((old.client, old.server, old.scope), (old.server, old.client, old.scope)):
                 if self._talks.get(key) is old:
                     del self._talks[key]
 
-    def _pass_time(self, news: News, facts: list[Conversation]) -> None:
-        self._glance = self._now + GLANCE
-        for talk in list(self._waiting.values()):
-            if talk.stream is None or not talk.stream.waiting:
-                del self._waiting[talk.ident]
+    def _watch(self, talk: Talk) -> None:
+        """Look at this conversation again when its patience ends, if it waits for that."""
+        deadline = None if talk.stream is None else talk.stream.deadline
+        if deadline is not None and (talk.alarm is None or deadline < talk.alarm):
+            talk.alarm = deadline
+            self._alarm(deadline, talk, close=False)
+
+    def _alarm(self, time: int, talk: Talk, *, close: bool) -> None:
+        self._alarm_count += 1
+        heappush(self._alarms, (time, self._alarm_count, close, talk))
+
+    def _pass_time(self, time: int, news: News, facts: list[Conversation], segment: Segment | None = None) -> None:
+        """Everything whose time is up by then, in order of time: a live view and a file come to the same.
+
+        The conversation of the ``segment`` that tells the time is spared: this may be the one it waits for.
+        """
+        self._now = max(self._now, time)
+        if not self._alarms or self._alarms[0][0] > self._now:
+            return
+        spared = None
+        if segment is not None:
+            spared = self._talks.get((segment.source, segment.destination, segment.scope))
+        while self._alarms and self._alarms[0][0] <= self._now:
+            due, _, close, talk = heappop(self._alarms)
+            if talk.stream is None:
                 continue
-            items = talk.stream.elapse(self._now)
+            if talk is spared and not close:
+                talk.alarm = None  # its stream sees to it when it is fed
+                continue
+            if close:
+                self._close(talk, news, facts)
+                continue
+            talk.alarm = None
+            items = talk.stream.elapse(due)
+            self._watch(talk)
             if items:
                 talk.take(items, news)
-                talk.changed()
-                facts.append(talk.facts())
-        while self._closing and self._closing[0][0] <= self._now:
-            _, talk = self._closing.popleft()
-            if talk.stream is not None:
-                self._close(talk, news)
                 talk.changed()
                 facts.append(talk.facts())
 
@@ -244,9 +269,7 @@ class Analyzer:
         for talk in sorted(self._open.values(), key=lambda t: t.end)[: max(1, len(self._open) // 4)]:
             text = f"More than {OPEN} conversations are open; this one was silent longest and is finished."
             news.notes.append(Note("conversation-limit", text, 0, talk.ident))
-            self._close(talk, news)
-            talk.changed()
-            facts.append(talk.facts())
+            self._close(talk, news, facts)
 
 
 def _update(news: News, facts: list[Conversation]) -> Update:

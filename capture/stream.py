@@ -60,9 +60,11 @@ class Stream:
         return self._client.next, self._server.next
 
     @property
-    def waiting(self) -> bool:
-        """Something waits for patience to end: `elapse` may release it."""
-        return any(h.held or h.marks or h.cuts for h in (self._client, self._server))
+    def deadline(self) -> int | None:
+        """When, in ns, patience in time ends next; None if nothing waits for time to pass."""
+        times = [half.marks[0].time for half in (self._client, self._server) if half.marks]
+        times += [h.since[1] for h in (self._client, self._server) if h.since and not h.settled and (h.held or h.cuts)]
+        return min(times) + PATIENCE if times else None
 
     @property
     def begun(self) -> bool:

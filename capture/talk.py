@@ -96,9 +96,9 @@ class News:
 class Talk:
     """A conversation in the making. `stream` is None once it is finished; then only its facts are left."""
 
-    __slots__ = ("_chooser", "_dialogue", "_ears", "_opening", "_shown", "_strict", "_tally", "client", "closed",
-                 "closing", "end", "expects", "frames", "ident", "midstream", "octets", "oriented", "protocol", "scope",
-                 "server", "start", "stream")  # fmt: skip
+    __slots__ = ("_chooser", "_dialogue", "_ears", "_opening", "_shown", "_strict", "_tally", "alarm", "client",
+                 "closed", "closing", "end", "expects", "frames", "ident", "midstream", "octets", "oriented",
+                 "protocol", "reset", "scope", "server", "start", "stream")  # fmt: skip
 
     def __init__(
         self,
@@ -121,7 +121,9 @@ class Talk:
         self.frames = 0
         self.octets = (0, 0)
         self.closed = False
-        self.closing = False
+        self.closing = False  # the end was seen, and is waited for
+        self.reset = False  # and it was a RST
+        self.alarm: int | None = None  # when it is looked at again, ns
         self.protocol = ""
         self.stream: Stream | None = Stream()
         self.expects = (-1, -1)  # once finished: the sequence numbers that would have come next

@@ -172,6 +172,15 @@ def test_and_after_a_reset_when_time_has_passed() -> None:
     assert said(record) == ["S '421 no line end'"]
 
 
+def test_what_is_sent_again_after_the_fins_is_still_of_the_conversation() -> None:
+    wire = Wire()
+    opening, missing = wire.open(), wire.say(C, b"QUIT\n")
+    closing = wire.close()[:2]
+    again = missing._replace(time=wire.time + 3 * LINGER)
+    record = analyzed([*opening, *closing, again, wire.segment(C)._replace(time=again.time)], finish=False)
+    assert (said(record), len(record.conversations)) == (["C 'QUIT\\n'"], 1)
+
+
 def test_a_gap_has_its_place_among_the_lines() -> None:
     exchange = [
         {"dir": "C", "bytes": "EHLO x\r\nMAIL"},
@@ -204,6 +213,25 @@ def test_another_conversations_frames_make_time_pass_too() -> None:
     other.time = wire.time + 2 * PATIENCE
     record.apply(analyzer.feed(other.open()[0]))
     assert said(record) == ["C <6>", "S '221 bye\\r\\n'"]
+
+
+def test_a_live_view_that_lets_time_pass_comes_to_the_lines_of_its_recording() -> None:
+    wire, other = Wire(), Wire(cport=50000)
+    frames = [*wire.open(), *other.open()]
+    wire.lose(C, 6)
+    frames += [wire.say(S, b"221 bye\r\n"), wire.say(S, b"half"), wire.reset(S)]
+    other.time = wire.time + 10 * PATIENCE
+    frames += [other.say(C, b"HELO\r\n"), other.say(S, b"250\r\n")]
+    analyzer = Analyzer(strict=True, chooser=lines)
+    live, before = Record(), frames[0].time
+    for frame in frames:
+        for time in range(before, frame.time, PATIENCE // 3):
+            live.apply(analyzer.elapse(time))
+        live.apply(analyzer.feed(frame))
+        before = frame.time
+    live.apply(analyzer.finish())
+    assert live.rows() == analyzed(frames).rows()
+    assert said(live) == ["C <6>", "S '221 bye\\r\\n'", "S 'half'", "C 'HELO\\r\\n'", "S '250\\r\\n'"]
 
 
 class TestPortReuse:

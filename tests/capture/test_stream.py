@@ -65,7 +65,7 @@ def test_octets_in_order_go_straight_through_with_their_provenance() -> None:
     frame = wire.say(S, b"220 hello\r\n")
     seen.see(frame)
     assert seen.items == [Chunk(S, 0, b"220 hello\r\n", 4, frame.time, frame.data.index(b"220"))]
-    assert not seen.stream.waiting
+    assert seen.stream.deadline is None
 
 
 def test_a_segment_out_of_order_waits_for_the_one_before_it() -> None:
@@ -219,11 +219,11 @@ class TestHoles:
         seen = Observed().see(wire.open())
         wire.lose(C, 8)
         seen.see(wire.say(S, b"250 x\r\n"))
-        assert seen.stream.waiting
+        assert seen.stream.deadline == wire.time + PATIENCE
         assert seen.stream.elapse(wire.time + PATIENCE - 1) == []
         seen.items += seen.stream.elapse(wire.time + PATIENCE)
         assert (seen.said(C), seen.said(S)) == (b"<8>", b"250 x\r\n")
-        assert not seen.stream.waiting
+        assert seen.stream.deadline is None
 
     def test_a_hole_nobody_acknowledged_stays_open_until_the_end(self) -> None:
         wire = Wire(step=PATIENCE)
