@@ -389,8 +389,8 @@ def test_a_shell_on_the_terminal_is_usable() -> None:
     terminal.shows(b"\r42 on your-pc\r\n")
     terminal.types(b"stty size\r")
     terminal.shows(b"\r30 100\r\n")
-    terminal.types(b"sh -c 'echo slee''ping; sleep 1000'\r")
-    terminal.shows(b"sleeping\r\n")
+    terminal.types(b"sh -c 'echo wait''ing; read line'\r")  # no fork that Ctrl-Z could meet half-way
+    terminal.shows(b"waiting\r\n")
     terminal.types(b"\x1a")  # Ctrl-Z: job control
     terminal.shows(b"Stopped")
     terminal.types(b"exec sh -c 'exit 5'\r")
