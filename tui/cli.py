@@ -37,6 +37,7 @@ EXAMPLES = {
     "lab": """\b
     wiretalk lab                                       start the lab, say who is where
     wiretalk lab -- telnet shannon 25                  run a program on your-pc
+    wiretalk lab --record telnet.pcapng -- telnet shannon 25
     wiretalk lab -- swaks --to student@student.example --server shannon""",
     "doctor": """\b
     wiretalk doctor                    exit status 0 when the lab can start here""",
@@ -98,18 +99,28 @@ def label(files: tuple[str, ...], form: str, show_secrets: bool) -> None:
     """
     from tui.labelling import label_files
 
-    raise SystemExit(label_files(files, form, show_secrets, sys.stdout, sys.stderr))
+    try:
+        code = label_files(files, form, show_secrets, sys.stdout, sys.stderr)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader went away (| head): nothing to say, and nothing more to write at interpreter exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 128 + signal.SIGPIPE
+    raise SystemExit(code)
 
 
 @cli.command(epilog=_example("lab"), context_settings={"ignore_unknown_options": True})
 @click.option("--ipv6", is_flag=True, help="Give the hosts IPv6 addresses too.")
 @click.option("--no-vrfy", is_flag=True, help="Switch VRFY off: the servers answer 252.")
+@click.option(
+    "--record", type=click.Path(path_type=Path), metavar="FILE", help="Write your-pc's frames to FILE (pcapng)."
+)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
-def lab(ipv6: bool, no_vrfy: bool, command: tuple[str, ...]) -> None:
+def lab(ipv6: bool, no_vrfy: bool, record: Path | None, command: tuple[str, ...]) -> None:
     """Start the lab alone and say who is where; or run COMMAND on your-pc, with working names, and end."""
     from tui.start import start_lab
 
-    raise SystemExit(start_lab(command, ipv6=ipv6, vrfy=not no_vrfy))
+    raise SystemExit(start_lab(command, ipv6=ipv6, vrfy=not no_vrfy, record=record))
 
 
 @cli.command(epilog=_example("doctor"))
@@ -125,12 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # readline and some terminals pin the size through these two, and the screen would never follow the window.
     for name in ("COLUMNS", "LINES"):
         os.environ.pop(name, None)
-    try:
-        return _run(lambda: cli.main(arguments, prog_name="wiretalk", standalone_mode=False))
-    except BrokenPipeError:
-        # The reader went away (| head): nothing to say, and nothing more to write at interpreter exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+    return _run(lambda: cli.main(arguments, prog_name="wiretalk", standalone_mode=False))
 
 
 def _run(command: Callable[[], object]) -> int:

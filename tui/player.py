@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from capture.labels import label
 from capture.model import Conversation, Label, Line, Side
 from capture.record import Record
-from tui.messages import Closed, Failed, Opened, Said, Session
+from tui.messages import Closed, Failed, Opened, Received, Said, Session
 
 TICK = 0.005  # seconds between looks; the ring hands its frames over every 5 ms anyway
 
@@ -45,6 +45,7 @@ class Player:
         self._patience = patience
         self._opened: Opened | None = None
         self._over = False
+        self._heard = False
         self._conversation = 0
         self._lines: dict[int, Line] = {}  # the client's, by offset
         self._ended = -1  # order of the newest server line that ends a reply
@@ -52,14 +53,15 @@ class Player:
     async def play(self, lines: Iterable[str]) -> Outcome:
         """Open a connection, type ``lines``, wait until the server or we have closed it."""
         outcome, sent = Outcome(), 0
-        self._opened, self._over, self._conversation = None, False, 0
+        self._opened, self._over, self._heard, self._conversation = None, False, False, 0
         self._lines, self._ended = {}, -1
         await self._session.open()
         await self._until(lambda: self._is_open() or self._over, outcome)
         if not self._is_open():
             outcome.failed = True
             return outcome
-        if self._wait and not await self._until(lambda: self._ended >= 0 or self._over, outcome):
+        # On a port of no protocol a greeting has no label before the client has spoken, but it can be heard.
+        if self._wait and not await self._until(lambda: self._ended >= 0 or self._heard or self._over, outcome):
             outcome.unanswered.append("(greeting)")
         offsets: list[tuple[int, str]] = []
         for text in lines:
@@ -108,6 +110,8 @@ class Player:
             match event:
                 case Opened():
                     self._opened = event
+                case Received():
+                    self._heard = True
                 case Closed(sentence) | Failed(sentence):
                     self._over = True
                     outcome.sentences.append(sentence)

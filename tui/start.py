@@ -7,11 +7,12 @@ the recording, read again, gave the same lines.
 from __future__ import annotations
 
 import asyncio
-import os
+import contextlib
 import signal
 import sys
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from tui.live import LiveSession
     from tui.player import Outcome, Player
 
+LAST_FRAMES = 0.1  # seconds for the FINs and ACKs of a program that has just ended to cross the wire
 DELIVERY = 30.0  # seconds within which the lab delivers a message; it takes a fraction of one
 
 
@@ -109,18 +111,24 @@ async def _play(session: LiveSession, lines: list[str] | None, options: Options)
     finally:
         await session.close()
     player.settle()
+    if session.status.recording is None:  # it never came to a connection
+        return _tell(verdict)
     _print(session, player, options.show_secrets)
     _reread(session, player, verdict)
     status = session.status
     if status.lost:
         verdict.faults.append(f"The kernel lost {status.lost} frames before they could be read.")
-    for fault in verdict.faults:
-        print(f"wiretalk: {fault}", file=sys.stderr)
     if not verdict.faults:
         how = "seen on the wire" if status.sniffed else "recorded at the socket, not sniffed"
         also = "; the message arrived" if exercise else ""
         print(f"wiretalk: every line typed was {how}{also}; {status.recording} reads the same.", file=sys.stderr)
-    return ExitCode.OK if not verdict.faults else ExitCode.NOTHING_FOUND
+    return _tell(verdict)
+
+
+def _tell(verdict: Verdict) -> int:
+    for fault in verdict.faults:
+        print(f"wiretalk: {fault}", file=sys.stderr)
+    return ExitCode.NOTHING_FOUND if verdict.faults else ExitCode.OK
 
 
 def _interrupt() -> None:
@@ -199,16 +207,42 @@ def _script(name: str) -> list[str]:
 # ── lab, doctor ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def start_lab(command: Iterable[str], *, ipv6: bool, vrfy: bool) -> int:
-    """Run ``command`` on your-pc, or say who is where and stay until interrupted. Raises `LabError`."""
+def start_lab(command: Iterable[str], *, ipv6: bool, vrfy: bool, record: Path | None = None) -> int:
+    """Run ``command`` on your-pc, or say who is where and stay until interrupted. Raises `WiretalkError`.
+
+    record: every frame of your-pc's end of the wire goes to this file, ARP included.
+    """
     from lab.laboratory import Lab
 
     argv = list(command)
-    with Lab(ipv6=ipv6, vrfy=vrfy) as lab:
+    with Lab(ipv6=ipv6, vrfy=vrfy) as lab, _recording(lab, record):
         if argv:
             return _run_on_your_pc(lab, argv)
         _who_is_where(ipv6)
         return _stay(lab)
+
+
+@contextlib.contextmanager
+def _recording(lab: Lab, path: Path | None) -> Iterator[None]:
+    """Record your-pc's wire while the body runs; say at the end what was lost or went wrong."""
+    if path is None:
+        yield
+        return
+    from capture.export.pcapng import Recorder
+    from capture.sources.sniffer import Sniffer
+
+    with Recorder(path) as recorder:
+        sniffer = Sniffer(lab.packet_socket(plan.YOUR_PC.name), ports=None, on_frames=recorder.write_all)
+        sniffer.start()
+        try:
+            yield
+        finally:
+            time.sleep(LAST_FRAMES)
+            sniffer.stop()
+    lost = sniffer.statistics().lost
+    print(f"wiretalk: {recorder.frames} frames, {lost} lost, in {path}", file=sys.stderr)
+    if sniffer.failure is not None:
+        raise sniffer.failure
 
 
 def _run_on_your_pc(lab: Lab, argv: list[str]) -> int:
@@ -267,8 +301,3 @@ def start_doctor() -> int:
             print(f"    {'':<{wide}}  to mend it: {finding.remedy}")
     can_start = all(finding.ok for finding in findings if finding.stage in STAGES)
     return ExitCode.OK if can_start else ExitCode.PERMISSION
-
-
-def environment_is_dumb() -> bool:
-    """Whether the terminal can do nothing but print (TERM unset or ``dumb``): the screen would be unreadable."""
-    return os.environ.get("TERM", "dumb") in ("", "dumb")
