@@ -80,47 +80,42 @@ class _Walker:
 
     def _gulp(self, data: bytes, at: int, batch: list[Frame]) -> tuple[int, int, bool]:
         """Walk the whole blocks of ``data``: (where the rest begins, octets needed to go on, whether to go on)."""
-        # The loop a whole file goes through: everything it touches for an enhanced packet block is a local name.
         size, number, make, new, add = len(data), self.number, tuple.__new__, Frame, batch.append
         two, seven, clocks, first = self._here()
+        known = len(clocks)
         while at + 12 <= size:
             if at + 28 <= size:
                 kind, total, which, high, low, captured, length = seven(data, at)
+                end, stop = at + total, at + 28 + captured
+                # Nearly every block of nearly every file: a frame that fills it, no options. Only local names here;
+                # and what fills its block exactly needs no second opinion from the length at the block's end.
+                if kind == _ENHANCED and stop + 4 <= end < stop + 8 and end <= size and which < known and not total & 3:
+                    times, by, plus, link = clocks[which]
+                    time = (high << 32 | low) * times + plus if by == 1 else (high << 32 | low) * times // by + plus
+                    if captured > length:  # noqa: PLR1730  # max() is a call
+                        length = captured
+                    add(make(new, (number, time, data[at + 28 : stop], length, link, first + which)))
+                    number += 1
+                    at = end
+                    continue
             else:
                 kind, total = two(data, at)
+            self.number = number
             if kind == _SECTION:
                 total = self._order(data, at)
             if not 12 <= total <= MAX_BLOCK:
                 return self._refuse(f"a block of type {kind:#x} claims {total} octets", at)
             end = at + total + (-total % 4)  # some writers leave the padding out of the length, as Wireshark knows
             if end > size:
-                self.number = number
                 return at, end - at, True
-            if kind == _ENHANCED and total >= 32:
-                body = at + 28
-                stop = body + captured
-                if which < len(clocks) and stop + 4 <= end:
-                    times, by, plus, link = clocks[which]
-                    time = (high << 32 | low) * times + plus if by == 1 else (high << 32 | low) * times // by + plus
-                    if captured > length:  # noqa: PLR1730  # max() is a call
-                        length = captured
-                    add(make(new, (number, time, data[body:stop], length, link, first + which)))
-                    if stop + 8 <= end:
-                        self._comments(data[stop + (-captured % 4) : end - 4], number)
-                    number += 1
-                else:
-                    self.number = number
-                    self._misfit(kind, which, captured)
-            else:
-                self.number = number
-                if kind != _SECTION:
-                    frames = self._rarer(kind, data[at + 8 : end - 4])
-                    batch += frames
-                    number += len(frames)
-                elif not self._begin(data[at:end]):
-                    return self._refuse("a section is of a version that we do not know", at)
-                else:
-                    two, seven, clocks, first = self._here()
+            if kind != _SECTION:
+                frames = self._rarer(kind, data[at + 8 : end - 4])
+                batch += frames
+                number += len(frames)
+            elif not self._begin(data[at:end]):
+                return self._refuse("a section is of a version that we do not know", at)
+            two, seven, clocks, first = self._here()
+            known = len(clocks)
             if two(data, end - 8)[1] != total:
                 self.findings.once(BROKEN, "a block ends in another length than it began with", number)
             at = end
@@ -167,7 +162,7 @@ class _Walker:
         elif kind == _SIMPLE:
             return self._simple(body)
         elif kind == _ENHANCED:
-            self.findings.note(BROKEN, "an enhanced packet block is too short; it is skipped", self.number)
+            return self._enhanced(body)
         elif kind not in _FRAMELESS:
             self.findings.once(SKIPPED, f"blocks of the unknown type {kind:#x} are skipped", self.number)
         return []
@@ -192,18 +187,31 @@ class _Walker:
         self.section.clocks.append(_Clock(*rate, plus, link))
         self.findings.interfaces.append(Interface(link, snap, fcs, name))
 
+    def _enhanced(self, body: bytes) -> list[Frame]:
+        if len(body) < 20:
+            self.findings.note(BROKEN, "an enhanced packet block is too short; it is skipped", self.number)
+            return []
+        return self._packet(_ENHANCED, body, *struct.unpack_from(self.section.order + "5I", body))
+
     def _obsolete(self, body: bytes) -> list[Frame]:
         if len(body) < 20:
             self.findings.note(BROKEN, "an obsolete packet block is too short; it is skipped", self.number)
             return []
-        which, _drops, high, low, captured, length = struct.unpack_from(self.section.order + "HHIIII", body)
-        if which >= len(self.section.clocks) or 20 + captured > len(body):
-            self._misfit(_OBSOLETE, which, captured)
+        which, _drops, *rest = struct.unpack_from(self.section.order + "HH4I", body)
+        return self._packet(_OBSOLETE, body, which, *rest)
+
+    def _packet(
+        self, kind: int, body: bytes, which: int, high: int, low: int, captured: int, length: int
+    ) -> list[Frame]:
+        """The frame of a block whose fixed fields are 20 octets, and the comments behind it."""
+        stop = 20 + captured
+        if which >= len(self.section.clocks) or stop > len(body):
+            self._misfit(kind, which, captured)
             return []
-        self._comments(body[20 + captured + (-captured % 4) :], self.number)
+        self._comments(body[stop + (-captured % 4) :], self.number)
         times, by, plus, _link = self.section.clocks[which]
         time = (high << 32 | low) * times // by + plus
-        return self._frame(time, body[20 : 20 + captured], length, which)
+        return self._frame(time, body[20:stop], length, which)
 
     def _simple(self, body: bytes) -> list[Frame]:
         """A frame of the section's first interface, with no time; the snap length says how much of it is here."""

@@ -268,7 +268,7 @@ def next_generation() -> list[Case]:
             "bad-record",
         ),
         good("ng, a frame longer than its block", overrun.octets, MICRO, FRAMES, "bad-record"),
-        good("ng, ends in another length", micro.octets[:-4] + b"\1\0\0\0", MICRO, FRAMES, "bad-record"),
+        good("ng, ends in another length", others.octets[:-4] + b"\1\0\0\0", MICRO, FRAMES, "bad-record"),
         good(
             "ng, a second section of version 2",
             micro.octets + Section(version=2).interface().frames().octets,
