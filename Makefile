@@ -25,7 +25,7 @@ samples: venv-dev ## make samples/ again from the lab
 	@$(BIN)/python -m samples.make $(ARGS)
 
 bench: venv-dev ## ratios against peers in the same run
-	@$(BIN)/python bench/label.py $(ARGS)
+	@$(BIN)/python -m bench.label $(ARGS)
 
 lock: venv-dev ## pin the versions anew
 	@$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header --extra build -o requirements.lock pyproject.toml

@@ -11,6 +11,7 @@ import contextlib
 import socket
 import threading
 from collections import deque
+from importlib import import_module
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from tui.feed import Feed
 from tui.socketrecord import SocketRecord
 
 LAB_INTERFACE = "eth0"  # what every host of the lab calls its end of the wire
+SNIFFING = "capture.sources.loop"  # the one module that imports scapy
 SETTLE = 0.5  # seconds that the frames of the connection's end may take to come; a few milliseconds do as a rule
 NOT_SNIFFED = "recorded at the socket, not sniffed"
 
@@ -157,7 +159,8 @@ class LiveSession:
     async def _address(self) -> str:
         if self.lab is not None:
             if not self._lab_is_up:
-                await asyncio.to_thread(self.lab.start)
+                # The lab is two other Pythons that start; meanwhile this one reads scapy in.
+                await asyncio.gather(asyncio.to_thread(self.lab.start), asyncio.to_thread(import_module, SNIFFING))
                 self._lab_is_up = True
             return self.lab.resolve(self._target.host)
         found = await asyncio.get_running_loop().getaddrinfo(
