@@ -8,6 +8,7 @@ arguments and the length limits come from `capture.data.smtp`.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from capture.data.smtp import INCREMENTS, LIMITS, VERBS
@@ -92,6 +93,10 @@ def parse(line: bytes, end: int, cut: bool = False, utf8: bool = False) -> Comma
     end: octets of its line end (2, 1 or 0); cut: it is not whole, so that what is missing is no fault of its
     sender; utf8: SMTPUTF8 is in force, so that 8-bit octets are not odd.
     """
+    return (_remembered if len(line) <= LIMITS["command_line"] else _parse)(line, end, cut, utf8)
+
+
+def _parse(line: bytes, end: int, cut: bool, utf8: bool) -> Command:
     text_end = len(line) - end
     first = line.find(b" ", 0, text_end)
     word = line[: first if first >= 0 else text_end]
@@ -133,6 +138,9 @@ def parse(line: bytes, end: int, cut: bool = False, utf8: bool = False) -> Comma
         eight_bit = True  # RFC 6531 3.7.4.2
     flags = (*text.flags, *odd_octets(line, end, eight_bit))
     return Command(verb, (*text.spans, *end_span(line, end)), flags, complete, size, last, tuple(parameters))
+
+
+_remembered = lru_cache(maxsize=2048)(_parse)  # the same commands come again and again
 
 
 def limit(parameters: list[tuple[bytes, bytes]]) -> int:

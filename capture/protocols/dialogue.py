@@ -149,15 +149,15 @@ class Exchange(ABC):
     def _pump(self) -> None:
         while True:
             if self._heard_answers:
-                while self._ask():
+                while self._asks.waiting and self._ask():
                     pass
             else:
-                while self._before_answers():
+                while self._asks.waiting and self._before_answers():
                     pass
-            if not self._answer():
+            if not (self._answers.waiting and self._answer()):
                 return
             if self._swapped:  # what waited came before anything that is still to be asked
-                while self._answer():
+                while self._answers.waiting and self._answer():
                     pass
                 self._swapped = False
 

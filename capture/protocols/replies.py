@@ -10,8 +10,12 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
 
+from capture.data.smtp import LIMITS
 from capture.model import Role, Span
+from capture.protocols.voice import end_span, line_end, odd_octets
 
 PCI, UD = Role.PCI, Role.USER_DATA
 
@@ -27,16 +31,37 @@ class Answers(enum.Enum):
     OTHER = enum.auto()
 
 
-def code_of(line: bytes, end: int) -> bytes:
-    """The reply code, or ``b""`` when the line is no reply line: ``ddd``, ``ddd-…`` or ``ddd …``."""
+class Facts(NamedTuple):
+    """What a reply line is before anything is known of what it answers.
+
+    end: octets of its line end; code: its reply code, or ``b""`` when it is no reply line: ``ddd``, ``ddd-…``,
+    ``ddd …``; flags: for octets that do not belong.
+    """
+
+    end: int
+    code: bytes
+    flags: tuple[str, ...]
+
+
+def facts(line: bytes, utf8: bool) -> Facts:
+    """Look at a line. utf8: SMTPUTF8 is in force."""
+    return (_facts_remembered if len(line) <= LIMITS["reply_line"] else _facts)(line, utf8)
+
+
+def _facts(line: bytes, utf8: bool) -> Facts:
+    end = line_end(line)
     code = line[:3]
-    if len(code) == 3 and code.isdigit() and (len(line) == 3 + end or line[3] in b" -"):
-        return code
-    return b""
+    if not (len(code) == 3 and code.isdigit() and (len(line) == 3 + end or line[3] in b" -")):
+        code = b""
+    return Facts(end, code, odd_octets(line, end, utf8))
 
 
 def parse(line: bytes, end: int, answers: Answers, first: bool) -> tuple[Span, ...]:
-    """The spans of a reply line that has a code, without its line end. first: of the lines of its reply."""
+    """The spans of a reply line that has a code. first: it is the first line of its reply."""
+    return (_remembered if len(line) <= LIMITS["reply_line"] else _parse)(line, end, answers, first)
+
+
+def _parse(line: bytes, end: int, answers: Answers, first: bool) -> tuple[Span, ...]:
     stop = len(line) - end
     spans = [Span(0, 3, PCI, "reply-code")]
     if stop > 3:
@@ -44,7 +69,12 @@ def parse(line: bytes, end: int, answers: Answers, first: bool) -> tuple[Span, .
     if stop > 4:
         code = line[:3]
         _GRAMMAR[answers](line, stop, code, first, spans)
-    return tuple(spans)
+    return (*spans, *end_span(line, end))
+
+
+# The same replies come again and again.
+_facts_remembered = lru_cache(maxsize=2048)(_facts)
+_remembered = lru_cache(maxsize=2048)(_parse)
 
 
 def _words(line: bytes, at: int, stop: int, fields: tuple[str, ...], spans: list[Span]) -> None:

@@ -18,7 +18,7 @@ from capture.protocols.asking import Asking
 from capture.protocols.dialogue import raw
 from capture.protocols.phases import ONLY, OPENS, WAITS, Owed, Phase
 from capture.protocols.replies import Answers
-from capture.protocols.voice import end_span, line_end, odd_octets
+from capture.protocols.voice import line_end
 
 GRAMMARS = {"greeting": Answers.CONNECTION, "HELO": Answers.HELO, "EHLO": Answers.EHLO, "LHLO": Answers.EHLO}
 
@@ -81,9 +81,7 @@ class SmtpDialogue(Asking):
 
     def _reply_line(self, data: bytes, cut: str) -> None:
         voice = self._answers
-        end = line_end(data)
-        code = replies.code_of(data, end)
-        flags = odd_octets(data, end, self._utf8)
+        end, code, flags = replies.facts(data, self._utf8)
         if cut:
             flags += (cut,)
         if voice.after_gap:
@@ -112,7 +110,7 @@ class SmtpDialogue(Asking):
             last = reply.lines == 0  # inside a reply of several lines it ends nothing
         else:
             answers = GRAMMARS.get(reply.owed.what, Answers.OTHER) if reply.owed else Answers.OTHER
-            spans = (*replies.parse(data, end, answers, reply.lines == 0), *end_span(data, end))
+            spans = replies.parse(data, end, answers, reply.lines == 0)
             if code != reply.code and reply.code:
                 flags += ("code-mismatch",)
             if len(data) == 3 + end and end:

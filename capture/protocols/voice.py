@@ -121,6 +121,8 @@ class Voice:
                 return None
             self._join()
         start = self._pos
+        if start == len(self._run):
+            return None
         limit = start + LONGEST_LINE
         found = self._run.find(end, start + max(0, self._seen - 1), limit)
         if found >= 0:
@@ -133,8 +135,9 @@ class Voice:
         return None
 
     def block(self) -> bytes:
-        """Pull every whole CRLF-ended line there is, in one piece; empty when there is none or the run is very long."""
-        self._join()
+        """Pull every whole CRLF-ended line there is, in one piece; empty when `line` should look for one at a time."""
+        if self._seen or self._tail:
+            return b""
         start = self._pos
         found = self._run.rfind(b"\r\n", start)
         if found < 0 or found - start > LONGEST_LINE:
