@@ -13,7 +13,7 @@ from capture.analyzer import Analyzer
 from capture.errors import ExitCode
 from capture.export import FORMATS
 from capture.record import Record
-from capture.sources.files import read
+from capture.sources.files import DAMAGE, read
 
 
 def label_files(files: Sequence[str], form: str, show_secrets: bool, out: TextIO, err: TextIO) -> int:
@@ -29,7 +29,7 @@ def label_files(files: Sequence[str], form: str, show_secrets: bool, out: TextIO
                 record.apply(analyzer.feed(frame))
                 number = frame.number + 1
         for note in capture.notes:
-            damaged = True
+            damaged = damaged or note.kind in DAMAGE
             err.write(f"wiretalk: {name}: {note.text}\n")
     record.apply(analyzer.finish())
     write(record, form, show_secrets, out)
