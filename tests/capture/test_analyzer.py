@@ -304,6 +304,14 @@ class TestSides:
         assert (fact.client.port, fact.server.port) == (5000, 6000)
         assert record.lines[0].side is side
 
+    def test_a_late_syn_puts_right_who_is_the_client(self) -> None:
+        wire = Wire(cport=25, sport=49152)
+        syn, synack, ack = wire.open()
+        record = analyzed([ack, syn, synack, wire.say(S, b"hello\n")])
+        (fact,) = record.conversations
+        assert (fact.client.port, fact.server.port, fact.midstream) == (25, 49152, False)
+        assert said(record) == ["S 'hello\\n'"]
+
     def test_and_else_the_lower_port_is_the_servers(self) -> None:
         wire = Wire(cport=6000, sport=5000)
         wire.pick_up()

@@ -327,6 +327,24 @@ class TestCause:
         seen.see(wire.say(S, b"354"), wire.segment(C), wire.segment(C))
         assert [type(item) for item in seen.items] == [Gap, Chunk]
 
+    def test_a_cut_segment_waits_for_its_cause_too(self) -> None:
+        wire = Wire()
+        seen = Observed().see(wire.open())
+        command, reply = wire.say(C, b"DATA"), wire.say(S, b"354")
+        seen.see(reply._replace(data=reply.data[:54]))
+        assert seen.items == []
+        seen.see(command)
+        assert (seen.said(C), seen.said(S)) == (b"DATA", b"<3>")
+        assert [item.side for item in seen.items if not isinstance(item, Note)] == [C, S]
+
+    def test_but_not_for_ever(self) -> None:
+        wire = Wire(step=PATIENCE)
+        seen = Observed().see(wire.open())
+        cut = wire.segment(S, b"354", acknowledgement=1002)
+        seen.see(cut._replace(data=cut.data[:54]), wire.segment(C, b"a", acknowledgement=5004))
+        seen.see(wire.segment(S, sequence=5004, acknowledgement=1002), wire.segment(C, sequence=1002))
+        assert (seen.said(C), seen.said(S)) == (b"a", b"<3>")
+
     def test_two_hosts_that_each_answer_the_other_first_do_not_silence_the_view(self) -> None:
         wire = Wire(step=PATIENCE)
         seen = Observed().see(wire.open())
