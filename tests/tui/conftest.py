@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from tui.widgets.session import Prompt
 
 GOLDEN = Path(__file__).with_name("golden")
 Screened = Pilot[ExitInfo]
+Golden = Callable[[str, Screened], Awaitable[None]]
 Opener = Callable[..., AbstractAsyncContextManager[Screened]]
 
 
@@ -110,14 +111,20 @@ def opened() -> Opener:
 
 
 @pytest.fixture
-def golden() -> Callable[[str, str], None]:
-    """Compare a screen with ``golden/NAME.txt``."""
+def golden() -> Golden:
+    """Compare a screen with ``golden/NAME.txt``: ``await golden(name, pilot)``. It may take a moment to get there."""
 
-    def compare(name: str, text: str) -> None:
+    async def compare(name: str, pilot: Screened) -> None:
         path = GOLDEN / f"{name}.txt"
         if os.environ.get("UPDATE_GOLDEN"):
             GOLDEN.mkdir(exist_ok=True)
-            path.write_text(text)
-        assert text == path.read_text(), f"{path} differs; UPDATE_GOLDEN=1 writes it anew"
+            await pilot.pause(0.5)
+            path.write_text(text_of(pilot))
+        wanted = path.read_text()
+        for _ in range(50):
+            if text_of(pilot) == wanted:
+                return
+            await pilot.pause(0.05)
+        assert text_of(pilot) == wanted, f"{path} differs; UPDATE_GOLDEN=1 writes it anew"
 
     return compare

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 from rich.style import Style
 
-from tests.tui.conftest import Opener, say, settled, style_at, talk, text_of, until
+from tests.tui.conftest import Golden, Opener, say, settled, style_at, talk, text_of, until
 from tests.tui.fake import LINES, FakeSession
 from tui.messages import Status
 from tui.palette import DARK, LIGHT, colourless, ink
 from tui.screens.help import HelpScreen
-
-Golden = Callable[[str, str], None]
 
 
 @pytest.mark.parametrize("size", [(120, 36), (80, 24), (160, 50)], ids=lambda size: "x".join(map(str, size)))
@@ -22,14 +18,14 @@ async def test_the_talk_screen_in_the_middle_of_a_message(
 ) -> None:
     async with opened(size=size) as pilot:
         await say(pilot, *LINES[:8])
-        golden(f"talk_{size[0]}x{size[1]}", text_of(pilot))
+        await golden(f"talk_{size[0]}x{size[1]}", pilot)
 
 
 async def test_the_talk_screen_after_the_last_word(opened: Opener, golden: Golden) -> None:
     async with opened(size=(80, 24)) as pilot:
         await say(pilot, *LINES)
         await until(pilot, lambda: "Ctrl+R connects again · " in text_of(pilot))
-        golden("talk_over_80x24", text_of(pilot))
+        await golden("talk_over_80x24", pilot)
 
 
 async def test_the_zoomed_inspector(opened: Opener, golden: Golden) -> None:
@@ -37,7 +33,7 @@ async def test_the_zoomed_inspector(opened: Opener, golden: Golden) -> None:
         await say(pilot, *LINES[:8])
         await pilot.press("ctrl+o")
         await settled(pilot)
-        golden("talk_zoomed_80x24", text_of(pilot))
+        await golden("talk_zoomed_80x24", pilot)
 
 
 @pytest.mark.parametrize("size", [(120, 36), (80, 24)], ids=lambda size: "x".join(map(str, size)))
@@ -45,7 +41,7 @@ async def test_the_help_screen(opened: Opener, golden: Golden, size: tuple[int, 
     async with opened(size=size) as pilot:
         await pilot.press("f1")
         await until(pilot, lambda: isinstance(pilot.app.screen, HelpScreen) and "Keys" in text_of(pilot))
-        golden(f"help_{size[0]}x{size[1]}", text_of(pilot))
+        await golden(f"help_{size[0]}x{size[1]}", pilot)
         await pilot.press("f2")
         await until(pilot, lambda: "Session" in text_of(pilot))
 
@@ -55,7 +51,7 @@ async def test_a_session_that_is_not_sniffed_says_so_in_every_pane(opened: Opene
     async with opened(FakeSession(status=status), size=(80, 24)) as pilot:
         await until(pilot, lambda: "setcap" in text_of(pilot))
         assert text_of(pilot).count("not sniffed") == 4
-        golden("talk_unsniffed_80x24", text_of(pilot))
+        await golden("talk_unsniffed_80x24", pilot)
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])

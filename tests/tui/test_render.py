@@ -12,9 +12,12 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.color import Color
 
-from capture.model import Conversation, Endpoint, Line, Missing, Pdu, Role, Side, Span, Update
+from capture.exported import LINKTYPE_UPPER_PDU, pack
+from capture.model import Conversation, Endpoint, Frame, Layer, Line, Missing, Pdu, Role, Side, Span, Update
+from tests.capture.forge import Wire
 from tests.tui.fake import C, S, spans_of
 from tui.dialog import Dialog, hide
+from tui.dissect import dissect
 from tui.render import GLYPHS, Cells, SafeFilter, safe_text, visible, wrap
 from tui.rows import Boundary, Rows
 from tui.suggest import Guide
@@ -362,3 +365,61 @@ def test_an_answer_to_a_challenge_is_a_secret() -> None:
     assert guide.asks_secret
     guide.feed(made(C, "YQ==", "x", order=4, name="AUTH response"))
     assert not guide.asks_secret
+
+
+# ── a line found again in its frames ─────────────────────────────────────────────────────────────────────────────────
+
+
+def plain(line: Line) -> bytes:
+    return line.data
+
+
+@pytest.mark.parametrize("isn", [1000, 2**32 - 8], ids=["", "with the sequence number passing through 0"])
+def test_a_line_over_three_frames_is_found_in_each_and_its_neighbours_are_not_it(isn: int) -> None:
+    wire = Wire(isn=(isn, 5000))
+    frames = {frame.number: frame for frame in wire.open()}
+    texts = [b"NOOP\r\nHE", b"LO a", b"\r\nQUIT\r\n"]
+    frames |= {frame.number: frame for frame in (wire.say(C, text) for text in texts)}
+    held = Rows()
+    lines = [
+        made(C, "NOOP", "C1", order=1)._replace(frames=(4,)),
+        made(C, "HELO a", "C2", order=2, offset=6)._replace(frames=(4, 5, 6)),
+        made(C, "QUIT", "C3", order=3, offset=14)._replace(frames=(6,)),
+    ]
+    held.apply(Update(lines=tuple(lines)))
+    parts = dissect(lines[1], held, frames.get, plain, limit=9)
+    chosen = [
+        bytes(octet for octet, mark in zip(part.frame.data, part.octets, strict=True) if mark.chosen) for part in parts
+    ]
+    assert chosen == [b"HE", b"LO a", b"\r\n"]
+    assert [part.first - 54 for part in parts] == [6, 0, 0]
+    assert [mark.layer for mark in parts[0].octets[:54:20]] == [Layer.LINK, Layer.NETWORK, Layer.TRANSPORT]
+    assert len(dissect(lines[1], held, frames.get, plain, limit=2)) == 2
+    assert dissect(lines[1], held, lambda number: None, plain, limit=9) == []
+
+
+def test_a_line_recorded_at_the_socket_is_found_without_sequence_numbers() -> None:
+    texts = [(C, b"NOOP\r\nHE"), (S, b"250 ok\r\n"), (C, b"LO a\r\n")]
+    frames = {}
+    for number, (side, text) in enumerate(texts, 1):
+        ends = (CLIENT, SERVER) if side is C else (SERVER, CLIENT)
+        data = pack(*ends, text)
+        frames[number] = Frame(number, number, data, len(data), LINKTYPE_UPPER_PDU)
+    held = Rows()
+    first = made(C, "NOOP", "C1", order=1)._replace(frames=(1,))
+    line = made(C, "HELO a", "C2", order=2, offset=6)._replace(frames=(1, 3))
+    held.apply(Update(lines=(first, line)))
+    parts = dissect(line, held, frames.get, plain, limit=9)
+    assert [part.first for part in parts] == [len(frames[1].data) - 2, len(frames[3].data) - 6]
+    assert not parts[0].headers
+    assert {mark.layer for mark in parts[0].octets} == {None, Layer.APPLICATION}
+
+
+def test_what_waits_behind_auth_for_its_reply_is_not_shown() -> None:
+    wire = Wire()
+    frames = {frame.number: frame for frame in [*wire.open(), wire.say(C, b"AUTH PLAIN\r\nAGEAYg==\r\n")]}
+    held = Rows()
+    line = made(C, "AUTH PLAIN", "C1", order=1)._replace(frames=(4,))
+    held.apply(Update(lines=(line,)))
+    (part,) = dissect(line, held, frames.get, plain, limit=9)
+    assert bytes(o for o, mark in zip(part.frame.data, part.octets, strict=True) if mark.hidden) == b"AGEAYg==\r\n"

@@ -214,6 +214,7 @@ async def test_after_the_end_it_says_what_to_press_and_that_connects_again(opene
         await until(pilot, lambda: "Not connected" in text_of(pilot))
         await pilot.press("ctrl+r")
         await until(pilot, lambda: "conversation 2 · 192.0.2.10:49153 ▶ 192.0.2.25:25" in text_of(pilot))
+        assert "220 greeting" in str(talk(pilot).inspector.border_title)
         await say(pilot, "NOOP")
         assert fake(pilot).sent == ["QUIT", "NOOP"]
         assert not talk(pilot).wiretalk.dialog.entries[-1].faint

@@ -94,6 +94,8 @@ class TalkScreen(Place):
     def take(self, updates: list[Update], events: list[Event], status: Status) -> None:
         """Show what one drain brought."""
         now = time.monotonic()
+        if status != self._status:
+            self._show_state(status)
         for event in events:
             self._happened(event, now)
         chosen = self.wire.selected()
@@ -117,14 +119,14 @@ class TalkScreen(Place):
             self._advise()
         if updates:
             self.wire.took(line_count(updates), ours, moved=moved, chosen=chosen)
-        if status != self._status:
-            self._show_state(status)
 
     def _happened(self, event: Event, now: float) -> None:
         dialog = self.wiretalk.dialog
         match event:
             case Opened(client, server):
                 self._say_ends(now, at_once=True)
+                if dialog.entries:
+                    dialog.say(f"Connected to {self.wiretalk.session.title}.")
                 dialog.open(client, server)
                 self.prompt.ghost.guide = Guide()
                 self._connected = True

@@ -40,9 +40,8 @@ class Cursored(ScrollView, can_focus=True):
         Binding("home,g", "first", "First", show=False),
         Binding("end,G", "last", "Last", show=False),
     ]
-    DEFAULT_CSS = (
-        "Cursored { overflow-x: hidden; overflow-y: auto; scrollbar-size-vertical: 1; scrollbar-gutter: stable; }"
-    )
+    # The bar is always there: one that comes and goes with the rows is placed a layout too late.
+    DEFAULT_CSS = "Cursored { overflow-x: hidden; overflow-y: scroll; scrollbar-size-vertical: 1; }"
 
     cursor: reactive[int] = reactive(0, repaint=False, init=False)
 

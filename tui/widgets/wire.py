@@ -64,7 +64,12 @@ class WireList(Cursored):
         self.grown()
         if self.following:
             said = next((line for line in reversed(ours) if line.side is Side.CLIENT), None)
-            stays = isinstance(chosen, Line) and chosen.side is Side.CLIENT and said is None
+            stays = (
+                isinstance(chosen, Line)
+                and chosen.side is Side.CLIENT
+                and said is None
+                and all(line.conversation == chosen.conversation for line in ours)
+            )
             target = chosen if stays else said or newest
             if target is not None:
                 self.place(self.rows.index(target), by_hand=False)
