@@ -74,8 +74,7 @@ class Asking(Exchange):
 
     def _start_tls_at_once(self) -> None:
         self.protocol = "tls"
-        self._records = {voice.side: Records(voice) for voice in (self._asks, self._answers)}
-        self._owed.clear()
+        self._records[self._asks.side] = Records(self._asks)  # the server may answer in plain, against the rules
         self._phase = Phase.RECORDS
 
     def _ask(self) -> bool:

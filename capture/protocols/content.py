@@ -230,7 +230,7 @@ class Content:
 
         is_command: whether a line could be a whole command; lines behind a gap that hides the end must be.
         """
-        return self._end_in_gap(is_command) if self._lost else self._end_by_lf()
+        return self._end_in_gap(is_command) if self._lost else self._end_by_lf(is_command)
 
     def _end_in_gap(self, is_command: Callable[[bytes], bool]) -> bool:
         """Rule G5: the last gap hides the end; what stands behind it is commands again."""
@@ -261,14 +261,21 @@ class Content:
         self._dot(self.voice.take(3), EOD_SPANS, "after-gap", "assumed")
         return True
 
-    def _end_by_lf(self) -> bool:
-        """Rule D5: the data end in LF.LF or LF.CRLF and the other side took that for the end."""
+    def _end_by_lf(self, is_command: Callable[[bytes], bool]) -> bool:
+        """Rule D5: the data end in LF.LF or LF.CRLF and the other side took that for the end.
+
+        Commands, and empty lines, may already stand behind that end: the client did not wait either.
+        """
         voice, held = self.voice, self._held
         if voice.broken:
             return False
         octets = b"".join(line.data for line in held) + voice.peek()
         begins = self._line_start if not held else True  # a bare LF is looked for from a line start on
-        if not octets.endswith((b"\n.\n", b"\n.\r\n")) and not (begins and octets == b".\n"):
+        rows = octets.split(b"\n")
+        if rows.pop():
+            return False  # the last line is not complete
+        dots = [place for place, row in enumerate(rows) if row in (b".", b".\r") and (place or begins)]
+        if not dots or not all(row in (b"", b"\r") or is_command(row + b"\n") for row in rows[dots[0] + 1 :]):
             return False
         if held:
             self._count -= len(held)

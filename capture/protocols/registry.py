@@ -39,7 +39,9 @@ PROTOCOLS: dict[str, Callable[..., Dialogue]] = {
     "opaque": OpaqueDialogue,
 }
 
-_SMTP_CLIENT = re.compile(rb"(?:(LHLO)|EHLO|HELO) |MAIL FROM:|RCPT TO:|STARTTLS\r?\n|DATA\r?\n|BDAT \d", re.IGNORECASE)
+_SMTP_CLIENT = re.compile(
+    rb"(?:(LHLO)|EHLO|HELO)[ \r\n]|MAIL FROM:|RCPT TO:|STARTTLS\r?\n|DATA\r?\n|BDAT \d", re.IGNORECASE
+)
 _POP3_CLIENT = re.compile(rb"(?:USER|APOP|AUTH|PASS) |(?:CAPA|STLS|AUTH|STAT|QUIT|LIST|UIDL|NOOP)\r?\n", re.IGNORECASE)
 _SMTP_SERVER = re.compile(rb"(?:220|554|421)[ -]")
 _POP3_SERVER = re.compile(rb"(?:\+OK|-ERR)(?: |\r?\n)")

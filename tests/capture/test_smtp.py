@@ -170,6 +170,27 @@ def test_other_ends_that_the_server_took_for_the_end(ending: bytes, expected: li
     ]  # fmt: skip
 
 
+def test_commands_may_stand_behind_an_end_by_lf_when_the_reply_comes() -> None:
+    shown = told(*IN_DATA, raw("C", b"a\n.\n\nQUIT\n"), "S: 250 ok\n500 what\n221 bye")
+    assert client(shown, 6) == [
+        "C6 PCI | mail data C5 | bare-lf nonstandard-eod",
+        "C7 PDU | unknown command C6 | bare-lf unknown-command",
+        "C8 PDU | QUIT command C7 | bare-lf",
+    ]
+    assert not any("unsolicited" in line for line in shown)
+
+
+def test_a_reply_to_text_that_goes_on_behind_lf_dot_lf_proves_nothing() -> None:
+    shown = told(*IN_DATA, raw("C", b"a\n.\nmore\n"), "S: 421 timeout", raw("C", b"\r\n.\r\n"))
+    assert client(shown, 5) == ["C5 user data | mail data C5 | bare-lf", "C6 PCI | mail data C5"]
+    assert server(shown, 6) == ["S6 PDU | 421 reply S6 | unsolicited"]
+
+
+def test_a_server_that_greets_in_plain_a_client_that_speaks_tls() -> None:
+    shown = told(raw("C", b"\x16\3\1\0\1x"), "S: 220 mx")
+    assert shown == ["C1 PDU | TLS record (handshake) C1", "S1 PDU | 220 greeting S1"]
+
+
 def test_a_line_of_the_message_is_out_as_soon_as_it_is_complete() -> None:
     heard = Heard()
     heard.say(*IN_DATA)
