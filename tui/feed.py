@@ -1,12 +1,15 @@
 """From frames to what a screen drains: recorder, analyzer, and a queue between two threads.
 
 Claim: every frame is in the recording before anybody sees a line of it, and nothing but frozen Updates crosses to the
-screen. `take` runs in the sniffer's thread and owns the analyzer; `drain` runs in the screen's. The queue between them
-is a deque, whose append and popleft are atomic: no lock, no message per line.
+screen. `take` runs in the sniffer's thread, `drain` in the screen's. The queue between them is a deque, whose append
+and popleft are atomic: no message per line. `take` feeds the analyzer; `drain` only tells it the time, and only when no
+frame is being taken, so the screen never waits.
 """
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +18,9 @@ from capture.analyzer import Analyzer
 from capture.export.pcapng import Recorder
 from capture.model import Frame, Update
 from capture.sources.files import read
+
+SLACK = 200_000_000
+"""ns that the analyzer's clock stays behind: a frame is in the ring for some milliseconds before it is taken."""
 
 KEPT_OCTETS = 64 << 20
 """Frames held in memory for the hex view; older ones are read again from the recording."""
@@ -35,18 +41,26 @@ class Feed:
         self._kept: dict[int, Frame] = {}
         self._octets = 0
         self._finished = False
+        self._analyzing = threading.Lock()
 
     def take(self, frames: Sequence[Frame]) -> None:
         """Record, analyse and queue. Raises `CaptureError` when the recording cannot be written (disk full)."""
         self._recorder.write_all(frames)
-        for frame in frames:
-            self._keep(frame)
-            if update := self._analyzer.feed(frame):
-                self._updates.append(update)
-            self.frames += 1
+        with self._analyzing:
+            for frame in frames:
+                self._keep(frame)
+                if update := self._analyzer.feed(frame):
+                    self._updates.append(update)
+                self.frames += 1
 
     def drain(self) -> list[Update]:
-        """What became known since the last call, in order."""
+        """What became known since the last call, in order; also what became known because nothing came for a while."""
+        if not self._finished and self._analyzing.acquire(blocking=False):
+            try:
+                if update := self._analyzer.elapse(time.time_ns() - SLACK):
+                    self._updates.append(update)
+            finally:
+                self._analyzing.release()
         taken = []
         while self._updates:
             taken.append(self._updates.popleft())
