@@ -48,6 +48,7 @@ class Asking(Exchange):
         self._chunk_left = 0
         self._long: Pdu | None = None  # a command line that does not end
         self._secret = False  # the last client line held, or was, a credential
+        self._by_lf = False  # ... and its lines end in LF, as a reply proved
         self._fresh = midstream  # no M3 line was written yet
         self._unknown: Pdu | None = None  # mail data of the UNKNOWN phase
         self._sasl_layer = False  # 235 was the last reply: the client may go on through a security layer
@@ -413,6 +414,9 @@ class Asking(Exchange):
                     self.protocol = "tls"
                 return True
         data = voice.line(b"\r\n")
+        if data is None and (self._by_lf or self._ending):
+            voice.unpull(0)  # searched for CRLF so far
+            data = voice.line()
         cut = ""
         if data is None:
             if not (voice.broken or self._ending):
@@ -424,16 +428,16 @@ class Asking(Exchange):
                 voice.cross()
                 return True
             cut = "cut-by-gap" if voice.broken else "incomplete"
-        end = 2 if data.endswith(b"\r\n") else 0
+        end = line_end(data)
         gap = ("after-gap",) if voice.after_gap else ()
-        if end and commands.parse(data, end).complete:
+        if end and commands.parse(data[:-end] + b"\r\n", 2).complete:
             self._phase = Phase.COMMAND  # M1
             self._command_line(data, "", "assumed")
             return True
         pdu = self._unknown or voice.pdu("mail data")
-        if data == b".\r\n":
-            spans = (Span(0, 1, PCI, "eod-dot"), Span(1, 3, PCI, "crlf"))
-            voice.give(data, pdu, spans, ("assumed", *gap))  # M2
+        if data == b".\r\n" or (data == b".\n" and self._by_lf):
+            odd = () if end == 2 else ("bare-lf", "nonstandard-eod")
+            voice.give(data, pdu, (Span(0, 1, PCI, "eod-dot"), *end_span(data, end)), ("assumed", *gap, *odd))  # M2
             self._unknown = None
             self._mail_over()
             return True

@@ -530,6 +530,17 @@ def test_a_capture_that_begins_with_354_begins_with_a_message() -> None:
     assert client(shown) == ["C1 user data | mail data C1 | assumed", "C2 PCI | mail data C1 | assumed"]
 
 
+def test_the_middle_of_a_session_whose_lines_end_in_lf() -> None:
+    shown = told(raw("C", b"rest\n.\n"), "S: 250 ok", raw("C", b"QUIT\n"), "S: 221 bye", midstream=True)
+    assert shown == [
+        "C1 user data | mail data C1 | assumed bare-lf start-missing",
+        "C2 PCI | mail data C1 | assumed bare-lf nonstandard-eod",
+        "C3 PDU | QUIT command C2 | bare-lf",
+        "S1 PDU | 250 reply S1",
+        "S2 PDU | 221 reply S2",
+    ]
+
+
 def test_a_capture_that_begins_between_commands() -> None:
     shown = told("S: 250 ok", "C: FOO", "S: 500 what", midstream=True)
     assert client(shown) == ["C1 PDU | unknown command C1 | unknown-command"]
