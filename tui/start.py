@@ -39,6 +39,7 @@ class Options:
     no_wait: bool = False
     record: Path | None = None
     interface: str | None = None
+    theme: str | None = None
     show_secrets: bool = False
     ipv6: bool = False
     no_vrfy: bool = False
@@ -74,7 +75,7 @@ def start_talk(options: Options) -> int:
         vrfy=not options.no_vrfy,
     )
     if options.script is None and sys.stdin.isatty() and sys.stdout.isatty():
-        return _screen(session)
+        return _screen(session, options.theme)
     if options.script is not None:
         lines: list[str] | None = _script(options.script)
     elif options.target is not None and not sys.stdin.isatty():
@@ -84,14 +85,16 @@ def start_talk(options: Options) -> int:
     return asyncio.run(_play(session, lines, options))
 
 
-def _screen(session: LiveSession) -> int:
+def _screen(session: LiveSession, theme: str | None) -> int:
     from tui.app import WiretalkApp
 
-    app = WiretalkApp(session)
-    app.run()
-    status = session.status
-    if status.recording is not None and status.frames:
-        print(f"{status.frames} frames, {status.lost} lost, in {status.recording}")
+    app = WiretalkApp(session, theme=theme)
+    # A terminating signal leaves as Ctrl+Q does, so that the terminal is given back and the recording closed.
+    signal.signal(signal.SIGTERM, lambda *_: app.call_later(app.action_quit))
+    left = app.run()
+    if left is not None and left.recording is not None and left.frames:
+        unseen = f"; {left.unseen} lines typed were not seen on the wire" if left.unseen else ""
+        print(f"{left.frames} frames, {left.lost} lost, in {left.recording}{unseen}")
     return app.return_code or ExitCode.OK
 
 

@@ -1,0 +1,1 @@
+"""One module a command of ``wiretalk``; `tui.cli.COMMANDS` names them."""
