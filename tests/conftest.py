@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 
 import pytest
 
 from lab import probe
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @functools.cache
