@@ -1,20 +1,27 @@
 """Makes the samples again, from the lab: real hosts, real servers, real frames. ``python -m samples.make [NAME…]``.
 
-Claim: no sample is older than this script can account for, and none is somebody else's capture.
+Claim: no sample is older than these scripts can account for, and none is somebody else's capture. ``NAME.pcapng`` is
+the capture, ``expected/NAME.jsonl`` what `wiretalk label --format jsonl` said of it: read its changes before they are
+committed, for the tests take it at its word.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from capture.export.pcapng import Recorder
+from capture.model import Frame
 from lab import exercise, plan, watch
+from samples.sessions import SESSIONS
+from tui.labelling import label_files
 from tui.live import LiveSession
 from tui.player import Player
 
 HERE = Path(__file__).parent
+EXERCISE = "exercise"
+NAMES = (EXERCISE, *SESSIONS)
 
 
 async def make_exercise(path: Path) -> None:
@@ -34,15 +41,27 @@ async def make_exercise(path: Path) -> None:
             raise SystemExit(f"{path.name}: {outcome}")
 
 
-SAMPLES: dict[str, Callable[[Path], Awaitable[None]]] = {"exercise.pcapng": make_exercise}
+def write(path: Path, frames: list[Frame]) -> None:
+    with Recorder(path, (("eth0", frames[0].link),)) as recorder:
+        recorder.write_all(frames)
+
+
+def expect(path: Path) -> None:
+    """Write down what the labeller says of this capture now."""
+    with (HERE / "expected" / f"{path.stem}.jsonl").open("w", encoding="ascii") as out:
+        label_files([str(path)], "jsonl", False, out, sys.stderr)
 
 
 def main(names: list[str]) -> None:
-    for name in names or list(SAMPLES):
-        path = HERE / name
+    for name in names or NAMES:
+        path = HERE / f"{name}.pcapng"
         path.unlink(missing_ok=True)
-        asyncio.run(SAMPLES[name](path))  # type: ignore[arg-type]
+        if name == EXERCISE:
+            asyncio.run(make_exercise(path))
+        else:
+            write(path, SESSIONS[name]())
         path.chmod(0o644)  # a sample holds no secret: the lab's passwords are printed by `wiretalk lab`
+        expect(path)
         print(f"{path.name}: {path.stat().st_size} octets")
 
 
