@@ -21,6 +21,7 @@ from collections import deque
 from heapq import heappop, heappush
 
 from capture import exported
+from capture.carrier import Carrier
 from capture.decode import decode, take
 from capture.fragments import Fragments
 from capture.links import KNOWN_LINKS
@@ -47,6 +48,8 @@ class Analyzer:
         self._chooser = chooser or choose
         self._tally = Tally()
         self._fragments = Fragments()
+        self._parts: list[Segment] = []  # of a segment in fragments, behind the first
+        self._apart = False  # there are such parts, or notes on fragments
         self._talks: dict[_Key, Talk] = {}  # both directions of each
         self._open: dict[int, Talk] = {}
         self._alarms: list[tuple[int, int, bool, Talk]] = []  # a heap: when, a number, close it or only look, which
@@ -66,6 +69,8 @@ class Analyzer:
         if segment is not None:
             try:
                 self._observe(segment, news, facts)
+                if self._apart:
+                    self._rest(news, facts)
             except Exception as error:  # a defect of ours, shown, that must not end a live capture
                 if self._strict:
                     raise
@@ -75,6 +80,8 @@ class Analyzer:
             self._strange.add(frame.link)
             text = f"Link type {frame.link} is not one that wiretalk can take apart; its frames are passed over."
             news.notes.append(Note("unknown-link", text, frame.number))
+        elif self._apart:
+            self._rest(news, facts)
         return _update(news, facts)
 
     def elapse(self, time: int) -> Update:
@@ -95,6 +102,8 @@ class Analyzer:
             talk.changed()
             facts.append(talk.facts())
         facts += [talk.facts() for talk in self._late.values()]
+        self._fragments.finish()
+        self._rest(news, facts)
         for table in (self._open, self._late, self._talks):
             table.clear()
         self._alarms.clear()
@@ -113,12 +122,32 @@ class Analyzer:
         found = take(frame)
         if found is None or isinstance(found, Segment):
             return found
-        whole = self._fragments.add(frame, found)
-        if whole is None:
+        return self._assembled(frame, found)
+
+    def _assembled(self, frame: Frame, carrier: Carrier) -> Segment | None:
+        """What a fragment completes: what the datagram's first one carried of the segment; the rest is in `_parts`."""
+        whole = self._fragments.add(frame, carrier)
+        self._apart = bool(self._fragments.notes)
+        segment = None if whole is None else decode(whole.frame)
+        if whole is None or segment is None:
             return None
-        segment = decode(whole)
-        # The octets stand in several frames; no one place in this one is theirs.
-        return None if segment is None else segment._replace(at=len(frame.data), scope=found.scope)
+        parts = whole.split(segment)
+        if not parts:
+            self._fragments.cut(frame)
+            self._apart = True
+            return None
+        self._parts = parts[1:]
+        self._apart = self._apart or bool(self._parts)
+        return parts[0]
+
+    def _rest(self, news: News, facts: list[Conversation]) -> None:
+        """What fragments left besides the first part of a segment."""
+        self._apart = False
+        notes, parts = self._fragments.notes, self._parts
+        self._fragments.notes, self._parts = [], []
+        news.notes += notes
+        for part in parts:
+            self._observe(part, news, facts)
 
     def _recorded(self, frame: Frame) -> Segment | None:
         """Octets recorded at a socket have no numbers: they get those that come next, and never wait."""

@@ -17,6 +17,7 @@ _FRAGMENT = 44
 _LENGTH_IN_EIGHTS = frozenset({0, 43, 60, 135, 139, 140})  # RFC 8200 4.3-4.6; mobility, HIP, shim6 alike
 _AUTHENTICATION = 51  # RFC 4302 2.2: length in fours, minus 2
 _TUNNELS = frozenset({4, 41, 47})
+TCP_CARRIERS = _TUNNELS | _LENGTH_IN_EIGHTS | {6, _AUTHENTICATION}  # what TCP may stand in
 _NESTING = 4  # tunnels in tunnels
 
 
@@ -93,8 +94,8 @@ def _ipv6(frame: Frame, at: int, scope: tuple[int, ...]) -> Carrier | None:
             kind, body = data[body], body + 8
             more, piece = bool(field & 1), field & 0xFFF8
             fragment = more or piece > 0  # else an atomic fragment: a whole packet (RFC 6946)
-            if piece:
-                break  # what follows is no header
+            if fragment:
+                break  # what follows is the datagram's, headers among it (RFC 8200 4.5)
         else:
             break
     if body > end:

@@ -152,6 +152,10 @@ NOTES: dict[str, tuple[str, str]] = {
     "snaplen": ("The capture kept only the first octets of this frame.", "pcap snap length"),
     "truncated-frame": ("The frame is shorter than its own headers say.", "RFC 791 3.1; RFC 8200 3"),
     "unknown-link": ("The link layer of this capture is not one that can be taken apart here.", "pcap link types"),
+    "fragment-incomplete": ("An IP datagram of which a fragment was not captured; its octets are in no stream.",
+                            "RFC 791 3.2; RFC 8200 4.5"),
+    "fragment-overlap": ("Fragments of one datagram brought the same octet with different values; the first is kept.",
+                         "RFC 791 3.2; RFC 5722"),
     # limits of ours
     "held-back": ("Too many octets waited for an answer that was not captured; their labels are presumed.",
                   "RFC 5321 3.3"),
