@@ -8,11 +8,12 @@ read in `capture.protocols.asking`; the tables of phases are in `capture.protoco
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from typing import NamedTuple
 
 from capture.data.smtp import LIMITS
-from capture.model import Pdu
+from capture.model import Note, Pdu, Side
 from capture.protocols import commands, replies
 from capture.protocols.asking import Asking
 from capture.protocols.dialogue import raw
@@ -23,6 +24,7 @@ from capture.protocols.voice import line_end
 GRAMMARS = {"greeting": Answers.CONNECTION, "HELO": Answers.HELO, "EHLO": Answers.EHLO, "LHLO": Answers.EHLO}
 
 GREETING_CODES = (b"220", b"421", b"554")
+_REPLY_BEGINS = re.compile(rb"[2-5][0-9]{2}[ -]")
 
 
 class Open(NamedTuple):
@@ -43,6 +45,13 @@ class SmtpDialogue(Asking):
     def __init__(self, *, conversation: int, midstream: bool = False) -> None:
         super().__init__(conversation=conversation, midstream=midstream)
         self._open: Open | None = None
+        self._spoken_at = 0  # server octets that had come when the client first spoke
+        self._spoken_since = -1  # client octets that had come when a reply began behind a greeting without line end
+
+    def _hear(self, side: Side) -> None:
+        if side is self._asks.side and not self._heard_asks:
+            self._spoken_at = self._answers.received
+        super()._hear(side)
 
     # --- the answering side -------------------------------------------------------------------------------------
 
@@ -92,6 +101,11 @@ class SmtpDialogue(Asking):
             flags += ("assumed",)
         if self._open is not None and self._open.over:
             self._open = None
+        if self._spoken_since >= 0:
+            if self._open is not None and self._asks.received > self._spoken_since:
+                reply, self._open = self._open, None  # it was all of the reply to the client, which went on
+                self._replied(reply.owed, reply.code)
+            self._spoken_since = -1
         if not code and (cut or (self.midstream and voice.offset == 0 and not self._owed)):
             if not cut:
                 flags += ("start-missing",)
@@ -123,8 +137,28 @@ class SmtpDialogue(Asking):
             self._replied(reply.owed, reply.code)
             if cut == "cut-by-gap":
                 self._open = reply._replace(over=True)  # a piece behind the gap belongs to it
+            elif reply.owed is not None and reply.owed.what == "greeting":
+                self._run_together(data)
         else:
             self._open = reply._replace(lines=reply.lines + 1)
+
+    def _run_together(self, greeting: bytes) -> None:
+        """A greeting without a line end: the client took it for one, and the reply to its HELO stands in the same line.
+
+        By L2 it is one line; but it is two replies, and who counts one pairs every later reply with the wrong command.
+        """
+        line_at = self._answers.offset - len(greeting)
+        second = greeting[max(0, self._spoken_at - line_at) :]
+        if not line_at < self._spoken_at < self._answers.offset or not _REPLY_BEGINS.match(second):
+            return
+        text = "The greeting has no line end, so the next reply stands in the same line; they are counted as two."
+        self._notes.append(Note("run-together", text, 0, self.conversation, self._answers.side, self._spoken_at))
+        reply = self._begin_reply(second[:3])
+        if second[3:4] == b" ":
+            self._replied(reply.owed, reply.code)
+        else:
+            self._open = reply._replace(lines=1)
+            self._spoken_since = self._asks.received
 
     def _fragment(self, data: bytes, end: int, flags: tuple[str, ...], ended: bool = True) -> None:
         """A piece of a reply behind a gap: the end of one reply (G3)."""
