@@ -156,6 +156,8 @@ NOTES: dict[str, tuple[str, str]] = {
                             "RFC 791 3.2; RFC 8200 4.5"),
     "fragment-overlap": ("Fragments of one datagram brought the same octet with different values; the first is kept.",
                          "RFC 791 3.2; RFC 5722"),
+    "run-together": ("The greeting has no line end, so the reply behind it stands in the same line.",
+                     "RFC 5321 2.3.8, 4.2"),
     # limits of ours
     "held-back": ("Too many octets waited for an answer that was not captured; their labels are presumed.",
                   "RFC 5321 3.3"),
