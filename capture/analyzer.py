@@ -17,17 +17,21 @@ The rules:
 
 from __future__ import annotations
 
+import struct
 from collections import deque
+from collections.abc import Iterable
 from heapq import heappop, heappush
 
 from capture import exported
 from capture.carrier import Carrier
-from capture.decode import decode, take
+from capture.decode import ORDINARY, decode, ordinary, take
 from capture.fragments import Fragments
+from capture.half import Half
 from capture.links import KNOWN_LINKS
 from capture.model import ACK, RST, SYN, Chunk, Conversation, Endpoint, Frame, Gap, Note, Segment, Side, Update
 from capture.protocols import registry
 from capture.protocols.dialogue import Dialogue
+from capture.stream import Stream
 from capture.talk import Chooser, News, Talk, Tally
 
 LINGER = 1_000_000_000  # ns after a RST; longer than any reordering
@@ -37,14 +41,21 @@ REMEMBERED = 16_384  # closed ones; their late segments come soon or never
 MAIL_PORTS = frozenset({24, 25, 110, 143, 465, 587, 993, 995, 1025, 1110, 1143, 2525, 2526, 8025})
 
 _Key = tuple[Endpoint, Endpoint, tuple[int, ...]]
+_Route = tuple[Talk, Stream, Half, Half]  # whose segment it is; its stream; the half that sends, the half that hears
 _NOTHING = Update()
+_ports = struct.Struct(">HH").pack
 
 
 class Analyzer:
-    """Feed it frames, get `Update`s. ``strict``: a defect in a dialogue is raised instead of noted (for tests)."""
+    """Feed it frames, get `Update`s.
 
-    def __init__(self, *, strict: bool = False, chooser: Chooser | None = None) -> None:
+    strict: a defect in a dialogue is raised instead of noted (for tests); runs: plain lines of mail data come as
+    `Update.runs` and not as lines.
+    """
+
+    def __init__(self, *, strict: bool = False, chooser: Chooser | None = None, runs: bool = False) -> None:
         self._strict = strict
+        self._runs = runs
         self._chooser = chooser or choose
         self._tally = Tally()
         self._fragments = Fragments()
@@ -52,6 +63,8 @@ class Analyzer:
         self._apart = False  # there are such parts, or notes on fragments
         self._talks: dict[_Key, Talk] = {}  # both directions of each
         self._open: dict[int, Talk] = {}
+        self._waiting: dict[int, Talk] = {}  # those with octets that are in no line yet
+        self._routes: dict[bytes, _Route] = {}  # addresses and ports as they stand in a frame
         self._alarms: list[tuple[int, int, bool, Talk]] = []  # a heap: when, a number, close it or only look, which
         self._alarm_count = 0
         self._remembered: deque[Talk] = deque()
@@ -62,8 +75,64 @@ class Analyzer:
 
     def feed(self, frame: Frame) -> Update:
         """What this frame makes known. Frames come in order of capture."""
-        news = News()
-        facts: list[Conversation] = []
+        return self.feed_all((frame,))
+
+    def feed_all(self, frames: Iterable[Frame]) -> Update:
+        """What these frames make known, together: each conversation's newest facts, lines and gaps as if one by one.
+
+        The loop that a whole capture goes through. A segment that is in order, in a conversation under way, takes the
+        short way here; the long way is right for all and comes to the same.
+        """
+        news, facts = News(), list[Conversation]()
+        routes = self._routes
+        for frame in frames:
+            _, time, data, _, link, _ = frame
+            if time > self._now:
+                self._now = time
+            if link == 1 and len(data) >= ORDINARY:
+                kind, first, total, fragment, protocol, key, sequence, acknowledgement, words, flags = ordinary(data)
+                route = routes.get(key)
+                if (
+                    route is not None
+                    and flags & 0x17 == ACK
+                    and kind == 0x0800
+                    and first == 0x45
+                    and protocol == 6
+                    and not fragment & 0x3FFF
+                    and (not self._alarms or self._alarms[0][0] > self._now)
+                ):
+                    at, end = 34 + (words >> 4 << 2), 14 + total
+                    talk, stream, mine, other = route
+                    if 54 <= at <= end <= len(data) and stream.follows(mine, other, sequence, acknowledgement, time):
+                        talk.frames += 1
+                        if time > talk.end:
+                            talk.end = time
+                        if at < end:
+                            self._advance(talk, mine, frame, at, end, news)
+                        continue
+            self._feed(frame, news, facts)
+        return self._update(news, facts)
+
+    def _advance(self, talk: Talk, mine: Half, frame: Frame, at: int, end: int, news: News) -> None:
+        """The octets of a segment that stands in order."""
+        before = len(news)
+        try:
+            talk.hear(mine.deliver(frame.data[at:end], frame.number, frame.time, at), news)
+            talk.count_octets()
+        except Exception as error:
+            self._defect(error, frame, news)
+        if len(news) != before or talk.changed():
+            news.talks[talk.ident] = talk
+        self._note_waiting(talk)
+
+    def _defect(self, error: Exception, frame: Frame, news: News) -> None:
+        """A defect of ours is shown, and must not end a live capture."""
+        if self._strict:
+            raise error
+        text = f"This frame's segment was lost by a defect: {type(error).__name__}: {error}."
+        news.notes.append(Note("internal", text, frame.number))
+
+    def _feed(self, frame: Frame, news: News, facts: list[Conversation]) -> None:
         segment = self._segment(frame)
         self._pass_time(frame.time, news, facts, segment)
         if segment is not None:
@@ -71,18 +140,14 @@ class Analyzer:
                 self._observe(segment, news, facts)
                 if self._apart:
                     self._rest(news, facts)
-            except Exception as error:  # a defect of ours, shown, that must not end a live capture
-                if self._strict:
-                    raise
-                text = f"This frame's segment was lost by a defect: {type(error).__name__}: {error}."
-                news.notes.append(Note("internal", text, frame.number))
+            except Exception as error:
+                self._defect(error, frame, news)
+        elif self._apart:
+            self._rest(news, facts)
         elif frame.link not in KNOWN_LINKS and frame.link not in self._strange:
             self._strange.add(frame.link)
             text = f"Link type {frame.link} is not one that wiretalk can take apart; its frames are passed over."
             news.notes.append(Note("unknown-link", text, frame.number))
-        elif self._apart:
-            self._rest(news, facts)
-        return _update(news, facts)
 
     def elapse(self, time: int) -> Update:
         """No frame with an earlier time than ``time`` (ns) will come: holes and closings whose time is up.
@@ -92,7 +157,7 @@ class Analyzer:
         """
         news, facts = News(), list[Conversation]()
         self._pass_time(time, news, facts)
-        return _update(news, facts)
+        return self._update(news, facts)
 
     def finish(self) -> Update:
         """No frame comes any more: what waited comes out, and the last word on every conversation still open."""
@@ -104,17 +169,32 @@ class Analyzer:
         facts += [talk.facts() for talk in self._late.values()]
         self._fragments.finish()
         self._rest(news, facts)
-        for table in (self._open, self._late, self._talks):
+        for table in (self._open, self._late, self._talks, self._waiting, self._routes):
             table.clear()
         self._alarms.clear()
         self._remembered.clear()
-        return _update(news, facts)
+        return self._update(news, facts)
 
     @property
     def horizon(self) -> int:
         """Every octet with a lower `Line.order` is in a line that was given out (`capture.record.Ordered`)."""
-        waiting = [order for talk in self._open.values() if (order := talk.pending) is not None]
-        return min(waiting, default=self._tally.octets)
+        return min(self.waiting.values(), default=self._tally.octets)
+
+    @property
+    def waiting(self) -> dict[int, int]:
+        """The conversations with octets that are in no line yet, or in one that may still change: the first's order."""
+        return {talk.ident: order for talk in self._waiting.values() if (order := talk.pending) is not None}
+
+    @property
+    def delivered(self) -> int:
+        """The order that the next octet will have."""
+        return self._tally.octets
+
+    def _note_waiting(self, talk: Talk) -> None:
+        if talk.waits:
+            self._waiting[talk.ident] = talk
+        else:
+            self._waiting.pop(talk.ident, None)
 
     def _segment(self, frame: Frame) -> Segment | None:
         if frame.link == exported.LINKTYPE_UPPER_PDU:
@@ -168,7 +248,7 @@ class Analyzer:
 
     def _observe(self, segment: Segment, news: News, facts: list[Conversation]) -> None:
         talk = self._talk(segment, news, facts)
-        was_quiet = not news
+        before = len(news)
         talk.feed(segment, news)
         stream = talk.stream
         if stream is None:
@@ -182,8 +262,22 @@ class Analyzer:
             self._close(talk, news, facts)
             return
         self._watch(talk)
-        if talk.changed() or (was_quiet and news):
-            facts.append(talk.facts())
+        self._note_waiting(talk)
+        if talk.changed() or len(news) != before:
+            news.talks[talk.ident] = talk
+        if self._ordinary(segment, talk):
+            mine, other = stream.halves(talk.side(segment))
+            self._routes[_route_key(segment.source, segment.destination)] = talk, stream, mine, other
+
+    def _ordinary(self, segment: Segment, talk: Talk) -> bool:
+        """Whether the next segment of this side may take the short way, if it stands in order."""
+        return talk.oriented and not talk.closing and not segment.scope and len(segment.source.address) == 4
+
+    def _reroute(self, talk: Talk) -> None:
+        """Its segments go the long way, until one of them finds the short way again."""
+        if not talk.scope:
+            self._routes.pop(_route_key(talk.client, talk.server), None)
+            self._routes.pop(_route_key(talk.server, talk.client), None)
 
     def _talk(self, segment: Segment, news: News, facts: list[Conversation]) -> Talk:
         """The conversation this segment belongs to, made if it is new."""
@@ -197,6 +291,7 @@ class Analyzer:
             opens = not segment.flags & ACK
             if (side is Side.CLIENT) != opens and not talk.stream.begun and talk.midstream:
                 talk.turn()
+                self._reroute(talk)
                 side = side.other
             if not talk.stream.admits(side, segment.sequence):
                 self._close(talk, news, facts)
@@ -227,6 +322,7 @@ class Analyzer:
             tally=self._tally,
             chooser=self._chooser,
             strict=self._strict,
+            in_runs=self._runs,
         )
         if not known and segment.payload:
             talk.oriented = True
@@ -244,6 +340,8 @@ class Analyzer:
         talk.changed()
         facts.append(talk.facts())
         self._open.pop(talk.ident, None)
+        self._waiting.pop(talk.ident, None)
+        self._reroute(talk)
         self._remembered.append(talk)
         if len(self._remembered) > REMEMBERED:
             old = self._remembered.popleft()
@@ -259,6 +357,14 @@ class Analyzer:
         if deadline is not None and (talk.alarm is None or deadline < talk.alarm):
             talk.alarm = deadline
             self._alarm(deadline, talk, close=False)
+
+    def _update(self, news: News, facts: list[Conversation]) -> Update:
+        if not (news or facts or news.talks):
+            return _NOTHING
+        # The newest facts of each conversation, once.
+        newest = {fact.ident: fact for fact in facts}
+        newest.update((ident, talk.facts()) for ident, talk in news.talks.items())
+        return Update(tuple(newest.values()), tuple(news.lines), tuple(news.gaps), tuple(news.notes), tuple(news.runs))
 
     def _alarm(self, time: int, talk: Talk, *, close: bool) -> None:
         self._alarm_count += 1
@@ -290,6 +396,7 @@ class Analyzer:
             self._watch(talk)
             if items:
                 talk.take(items, news)
+                self._note_waiting(talk)
                 talk.changed()
                 facts.append(talk.facts())
 
@@ -301,12 +408,8 @@ class Analyzer:
             self._close(talk, news, facts)
 
 
-def _update(news: News, facts: list[Conversation]) -> Update:
-    if not news and not facts:
-        return _NOTHING
-    # The newest facts of each conversation, once.
-    newest = tuple({fact.ident: fact for fact in facts}.values())
-    return Update(newest, tuple(news.lines), tuple(news.gaps), tuple(news.notes))
+def _route_key(source: Endpoint, destination: Endpoint) -> bytes:
+    return b"".join((source.address, destination.address, _ports(source.port, destination.port)))
 
 
 def _beyond(segment: Segment, talk: Talk, side: Side) -> bool:

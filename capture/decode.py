@@ -20,6 +20,11 @@ __all__ = ["decode", "headers", "spans", "take"]
 
 _TCP = 6
 
+# Ethernet II, IPv4 without options, TCP, its octets from the frame's first on: type, version and length, total length,
+# fragment, protocol, addresses and ports, sequence, acknowledgement, data offset, flags. For `capture.analyzer`.
+ordinary = struct.Struct(">12xHBxH2xHxB2x12sIIBB").unpack_from
+ORDINARY = 54  # octets it needs
+
 # Ethernet II, IPv4 without options, TCP: one unpack tells it and reads it.
 _COMMON = struct.Struct(">12xHBxH2xHxB10xHHIIBBH")
 _TCP_HEADER = struct.Struct(">HHIIBBH")

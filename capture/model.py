@@ -170,6 +170,27 @@ class Line(NamedTuple):
     order: int = 0
 
 
+class Run(NamedTuple):
+    """Lines of content that stand one behind another, as one value: `capture.runs.lines` gives them one by one.
+
+    Each ends in CRLF and is plain: no dot in front, nothing odd, never a whole PDU, spans as `capture.runs.plain`
+    has them. They are numbered from ``number`` on, ``total`` of them; ``pdu``, ``flags``, ``frames`` and ``time`` are
+    those of every one of them (all their octets came in one frame), ``offset`` and ``order`` those of the first octet.
+    """
+
+    conversation: int
+    side: Side
+    number: int
+    offset: int
+    data: bytes
+    pdu: Pdu
+    flags: tuple[str, ...]
+    total: int
+    frames: tuple[int, ...] = ()
+    time: int = 0
+    order: int = 0
+
+
 class Missing(NamedTuple):
     """A gap's place among the lines: "n octets not captured". Same coordinates as `Line`."""
 
@@ -220,15 +241,19 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What feeding one frame (or finishing) made known. Frozen: the only thing that crosses threads."""
+    """What feeding frames (or finishing) made known. Frozen: the only thing that crosses threads.
+
+    runs: empty unless the analyzer was asked for them; then they hold lines that ``lines`` does not.
+    """
 
     conversations: tuple[Conversation, ...] = ()
     lines: tuple[Line, ...] = ()
     gaps: tuple[Missing, ...] = ()
     notes: tuple[Note, ...] = ()
+    runs: tuple[Run, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.conversations or self.lines or self.gaps or self.notes)
+        return bool(self.conversations or self.lines or self.gaps or self.notes or self.runs)
 
 
 @dataclass(frozen=True, slots=True)

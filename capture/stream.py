@@ -129,6 +129,41 @@ class Stream:
             return out
         return self._expired(self._released(out))
 
+    def halves(self, side: Side) -> tuple[Half, Half]:
+        """That side and the other one, for `follows`."""
+        return (self._client, self._server) if side is Side.CLIENT else (self._server, self._client)
+
+    def follows(self, mine: Half, other: Half, sequence: int, acknowledgement: int, time: int) -> bool:
+        """Whether a segment of ``mine`` without SYN, FIN, RST or cut octets stands in order, with nothing in its way.
+
+        Then it is taken note of, and its octets are the caller's to `Half.deliver`: what `feed` would do. Else nothing
+        has happened. Nearly every segment of a capture is one of these.
+        """
+        if (
+            sequence != mine.expected
+            or not (mine.settled and other.settled and other.seen)
+            or mine.held
+            or mine.marks
+            or other.held
+            or other.marks
+            or mine.cuts
+            or other.cuts
+            or other.fin >= 0
+            or other.base < 0
+        ):
+            return False
+        behind = (other.expected - acknowledgement) & MASK
+        if behind > MASK >> 1:
+            return False  # it acknowledges what was not captured yet
+        offset = other.next - behind
+        if offset > other.acked:
+            other.acked = offset
+        self._count += 1
+        if time > self._now:
+            self._now = time
+        mine.seen = True
+        return True
+
     def elapse(self, time: int) -> list[Item]:
         """It is ``time`` ns now, and no segment came: what patience has run out for."""
         self._now = max(self._now, time)

@@ -11,6 +11,7 @@ from bisect import bisect_right
 from operator import attrgetter
 from typing import NamedTuple, Protocol
 
+from capture import runs
 from capture.model import (
     Chunk,
     Conversation,
@@ -21,11 +22,12 @@ from capture.model import (
     Note,
     Pdu,
     Role,
+    Run,
     Segment,
     Side,
     Span,
 )
-from capture.protocols.dialogue import Dialogue
+from capture.protocols.dialogue import Dialogue, Exchange
 from capture.stream import Item, Stream
 
 
@@ -54,15 +56,16 @@ class Heard(NamedTuple):
 
 
 class Ear:
-    """One side as it was heard. labelled: the end of the last line that left; last: that line."""
+    """One side as it was heard. labelled: the end of the last line that left; number, pdu: of that line."""
 
-    __slots__ = ("heard", "labelled", "last", "side")
+    __slots__ = ("heard", "labelled", "number", "pdu", "side")
 
     def __init__(self, side: Side) -> None:
         self.side = side
         self.heard: list[Heard] = []
         self.labelled = 0
-        self.last: Line | None = None
+        self.number = 0
+        self.pdu: Pdu | None = None
 
     def release(self, settled: int) -> None:
         """Octets of which no line can come any more are forgotten."""
@@ -76,27 +79,29 @@ class Ear:
 
     def following(self) -> tuple[int, int]:
         """Numbers for one more line and its PDU."""
-        return (self.last.number + 1, int(self.last.pdu.ident[1:]) + 1) if self.last is not None else (1, 1)
+        return self.number + 1, (1 if self.pdu is None else int(self.pdu.ident[1:]) + 1)
 
 
 class News:
-    """What one feed made known, while it is gathered."""
+    """What feeding made known, while it is gathered. talks: of whom there is news; their facts are asked at the end."""
 
-    __slots__ = ("gaps", "lines", "notes")
+    __slots__ = ("gaps", "lines", "notes", "runs", "talks")
 
     def __init__(self) -> None:
         self.lines: list[Line] = []
+        self.runs: list[Run] = []
         self.gaps: list[Missing] = []
         self.notes: list[Note] = []
+        self.talks: dict[int, Talk] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self.lines or self.gaps or self.notes)
+    def __len__(self) -> int:
+        return len(self.lines) + len(self.runs) + len(self.gaps) + len(self.notes)
 
 
 class Talk:
     """A conversation in the making. `stream` is None once it is finished; then only its facts are left."""
 
-    __slots__ = ("_chooser", "_dialogue", "_ears", "_opening", "_shown", "_strict", "_tally", "alarm", "client",
+    __slots__ = ("_chooser", "_dialogue", "_ears", "_opening", "_runs", "_shown", "_strict", "_tally", "alarm", "client",
                  "closed", "closing", "end", "expects", "frames", "ident", "midstream", "octets", "oriented",
                  "protocol", "reset", "scope", "server", "start", "stream")  # fmt: skip
 
@@ -113,6 +118,7 @@ class Talk:
         tally: Tally,
         chooser: Chooser,
         strict: bool,
+        in_runs: bool,
     ) -> None:
         self.ident, self.client, self.server, self.scope = ident, client, server, scope
         self.start = self.end = start
@@ -128,6 +134,7 @@ class Talk:
         self.stream: Stream | None = Stream()
         self.expects = (-1, -1)  # once finished: the sequence numbers that would have come next
         self._tally, self._chooser, self._strict = tally, chooser, strict
+        self._runs: list[Run] | None = [] if in_runs else None  # where its dialogue puts them
         self._dialogue: Dialogue | None = None
         self._opening: list[Chunk | Gap] = []
         self._ears = (Ear(Side.CLIENT), Ear(Side.SERVER))
@@ -166,6 +173,12 @@ class Talk:
             self.stream.swap()
 
     @property
+    def waits(self) -> bool:
+        """Octets were heard that may still be in a line that comes."""
+        client, server = self._ears
+        return bool(client.heard or server.heard)
+
+    @property
     def pending(self) -> int | None:
         """The place in the order of capture of the first octet that is in no line yet, None if all are."""
         first = []
@@ -191,10 +204,7 @@ class Talk:
         """What the stream put in order goes to the dialogue."""
         for item in items:
             if isinstance(item, Chunk):
-                size = len(item.data)
-                self._ear(item.side).heard.append(Heard(item.offset, item.offset + size, self._tally.octets, item))
-                self._tally.octets += size
-                self._pass(item, news)
+                self.hear(item, news)
             elif isinstance(item, Gap):
                 place = Missing(self.ident, item.side, item.offset, item.length, item.time, self._tally.octets)
                 news.gaps.append(place)
@@ -202,8 +212,25 @@ class Talk:
                 self._pass(item, news)
             else:
                 news.notes.append(item._replace(conversation=self.ident))
+        self.count_octets()
+
+    def count_octets(self) -> None:
+        """Take over how far the stream is."""
         if self.stream is not None:
             self.octets = self.stream.octets
+
+    def hear(self, chunk: Chunk, news: News) -> None:
+        """The next octets of a side. Called for nearly every segment with octets; `octets` is the caller's affair."""
+        tally = self._tally
+        offset, data = chunk[1], chunk[2]
+        size = len(data)
+        ear = self._ears[0 if chunk[0] is _CLIENT else 1]
+        ear.heard.append(_heard(Heard, (offset, offset + size, tally.octets, chunk)))
+        tally.octets += size
+        if self._dialogue is not None:
+            self._guarded(chunk, news)
+        else:
+            self._pass(chunk, news)
 
     def finish(self, news: News) -> None:
         """No segment comes any more: holes become gaps, half lines come out; memory is given back."""
@@ -245,6 +272,8 @@ class Talk:
         if dialogue is None:
             return
         self._dialogue, self.protocol = dialogue, dialogue.protocol
+        if self._runs is not None and isinstance(dialogue, Exchange):
+            self._runs = dialogue.in_runs()
         opening, self._opening = self._opening, []
         for item in opening:
             self._pass(item, news)
@@ -267,6 +296,10 @@ class Talk:
             return
         if lines:
             news.lines += [self._placed(line) for line in lines]
+        if self._runs:
+            for run in self._runs:
+                self._place_run(run, news)
+            self._runs.clear()
         for note in dialogue.take_notes():
             frame = note.frame or (item.frame if item is not None else 0)
             news.notes.append(note._replace(conversation=self.ident, frame=frame))
@@ -283,6 +316,8 @@ class Talk:
         side = item.side if item is not None else None
         news.notes.append(Note("internal", text, frame, self.ident, side, item.offset if item is not None else -1))
         self._dialogue, self.protocol = None, "opaque"
+        if self._runs:
+            self._runs.clear()  # their octets come as plain ones
         for ear in self._ears:
             self._plain(ear, news)
 
@@ -307,7 +342,7 @@ class Talk:
         ear = self._ears[0 if side is _CLIENT else 1]
         end = start + len(data)
         if end > ear.labelled:  # else it is a line that came before, with a flag more
-            ear.labelled, ear.last = end, line
+            ear.labelled, ear.number, ear.pdu = end, line[2], line[5]
         heard = ear.heard
         if not heard:
             return line
@@ -322,7 +357,52 @@ class Talk:
                 frames += (number,)
         return _line(Line, (*line[:10], frames, chunk[4], order + start - offset))
 
+    def _place_run(self, run: Run, news: News) -> None:
+        """The run with its frame, time and order; a line that begins in one chunk and ends in another is no part of it.
+
+        Called for each segment of mail data.
+        """
+        conversation, side, number, start, data, pdu, flags, count, *_ = run
+        ear = self._ears[0 if side is _CLIENT else 1]
+        end = start + len(data)
+        ear.labelled, ear.number, ear.pdu = end, number + count - 1, pdu
+        heard = ear.heard
+        index = 0 if heard[0][1] > start else bisect_right(heard, start, key=_offset) - 1
+        while True:
+            offset, stop, order, chunk = heard[index]
+            if end <= stop:
+                place = order + start - offset
+                news.runs.append(
+                    _run(
+                        Run, (conversation, side, number, start, data, pdu, flags, count, (chunk[3],), chunk[4], place)
+                    )
+                )
+                return
+            whole = data.rfind(b"\n", 0, stop - start) + 1
+            if whole:  # the lines in front of the one that goes on in the next chunk
+                lines = data.count(b"\n", 0, whole)
+                front = data[:whole]
+                place = order + start - offset
+                news.runs.append(
+                    _run(
+                        Run, (conversation, side, number, start, front, pdu, flags, lines, (chunk[3],), chunk[4], place)
+                    )
+                )
+                number, count, start, data = number + lines, count - lines, start + whole, data[whole:]
+            if start < stop:
+                size = data.index(b"\n") + 1
+                news.lines.append(
+                    self._placed(
+                        Line(conversation, side, number, start, data[:size], pdu, runs.plain(size), flags, False)
+                    )
+                )
+                number, count, start, data = number + 1, count - 1, start + size, data[size:]
+            if not count:
+                return
+            while heard[index].end <= start:
+                index += 1
+
 
 _CLIENT = Side.CLIENT
 _offset = attrgetter("offset")
-_line = tuple.__new__  # twice as fast as Line(…), which checks nothing either
+_line = _run = _heard = tuple.__new__  # twice as fast as Line(…), which checks nothing either

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from capture.data.smtp import LIMITS
-from capture.model import Line, Pdu, Role, Span
+from capture import runs
+from capture.model import Line, Pdu, Role, Run, Span
 from capture.protocols.voice import LONGEST_WAIT, Voice, line_end, odd_octets
 
 PCI, UD = Role.PCI, Role.USER_DATA
 
 EOD_SPANS = (Span(0, 1, PCI, "eod-dot"), Span(1, 3, PCI, "crlf"))
-_LONGEST = LIMITS["text_line"]
+_LONGEST = runs.LONGEST
 
 Spans = tuple[Span, ...]
 
@@ -33,10 +33,6 @@ def content_spans(length: int, end: int, stuffed: bool, field: str = "content") 
     if end:
         spans.append(Span(length - end, length, UD, "line-end"))
     return tuple(spans)
-
-
-# The spans of nearly every line there is, made once.
-_PLAIN: tuple[Spans, ...] = tuple(content_spans(n, 2, False) if n >= 2 else () for n in range(_LONGEST + 1))
 
 
 class Content:
@@ -72,7 +68,7 @@ class Content:
         self._sure = False  # too much was held: no proof is waited for any more
         self._gapped = False  # held lines stand behind a gap
         self._edge: Line | None = None  # the last line before that gap
-        self._last: Line | None = None  # the last line handed out
+        self._last: Line | Run | None = None  # the last line handed out, or the run that ends with it
         self._held: list[Line] = []
         self._held_octets = 0
 
@@ -110,23 +106,30 @@ class Content:
         if odd or not (self._eight_bit or block.isascii()):
             voice.unpull(len(block))
             return self._one_by_one(len(block))
-        write, out, pdu, always, line = voice.write, voice.out, self.pdu, self._always, self._last
-        left = len(block)
-        for data in block.splitlines(True):
-            length = len(data)
-            left -= length
-            if data[0] == 0x2E or length > _LONGEST:
-                if length == 3 and data[0] == 0x2E:
-                    self._dot(data, EOD_SPANS)
-                    voice.unpull(left)
-                    return True
-                line = self._content(data, 2)
-            else:
-                line = write(data, pdu, _PLAIN[length], always)
-                self._count += 1
-            out.append(line)
-        self._last = line
+        left = block
+        while left:
+            odd_at = runs.first_odd(left)
+            if odd_at:
+                self._plain(left[:odd_at] if odd_at < len(left) else left)
+                left = left[odd_at:]
+                continue
+            if left.startswith(b".\r\n"):
+                self._dot(left[:3], EOD_SPANS)
+                voice.unpull(len(left) - 3)
+                return True
+            end = left.index(b"\n") + 1
+            line = self._content(left[:end], 2)
+            voice.out.append(line)
+            self._last = line
+            left = left[end:]
         return False
+
+    def _plain(self, data: bytes) -> None:
+        """Lines of which nothing is odd go out as they are."""
+        count = data.count(b"\n")
+        run = self.voice.write_run(data, count, self.pdu, self._always)
+        self._count += count
+        self._last = run
 
     def _one_by_one(self, octets: int) -> bool:
         while octets > 0 and (data := self.voice.line(b"\r\n")) is not None:
@@ -207,7 +210,7 @@ class Content:
         """Cross a gap: from here the lines are held, for the end may have been in it."""
         cut = self._held.pop() if self._held and "cut-by-gap" in self._held[-1].flags else None
         self.release()
-        self._edge = cut or self._last
+        self._edge = cut or (runs.last(self._last) if isinstance(self._last, Run) else self._last)
         if cut is not None:
             self._hold(cut)
         self.voice.cross()
@@ -221,7 +224,10 @@ class Content:
             return self._held[0].offset if self._edge is None else min(self._held[0].offset, self._edge.offset)
         if self._edge is not None:
             return self._edge.offset
-        return self._last.offset if self._last is not None else self.voice.offset
+        last = self._last
+        if last is None:
+            return self.voice.offset
+        return runs.last_offset(last) if isinstance(last, Run) else last.offset
 
     # --- the proofs ---------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Protocol
 
-from capture.model import Chunk, Gap, Line, Note, Role, Side, Span
+from capture.model import Chunk, Gap, Line, Note, Role, Run, Side, Span
 from capture.protocols.records import Records, is_record
 from capture.protocols.voice import LONGEST_WAIT, Voice
 
@@ -96,6 +96,15 @@ class Exchange(ABC):
     def take_notes(self) -> list[Note]:
         notes, self._notes = self._notes, []
         return notes
+
+    def in_runs(self) -> list[Run]:
+        """From now on plain lines of mail data go into the list that is answered, as runs, and not out as lines.
+
+        Whoever asked empties it after each feed.
+        """
+        runs: list[Run] = []
+        self._asks.runs = self._answers.runs = runs
+        return runs
 
     # --- for subclasses -----------------------------------------------------------------------------------------
 

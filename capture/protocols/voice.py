@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from capture.model import Layer, Line, Pdu, Role, Side, Span
+from capture import runs
+from capture.model import Layer, Line, Pdu, Role, Run, Side, Span
 
 # A command line is 512 octets (RFC 5321 4.5.3.1.4), a text line 1000; the longest line in our captures of real mail is
 # 35 kB. What has no line end in this many octets is given out in pieces, so that no stream can fill the memory.
@@ -31,15 +32,19 @@ new_line = tuple.__new__  # Line(...) checks nothing either, and takes twice the
 
 
 class Voice:
-    """One side's octets and lines. ``out`` is shared with the other side: lines in the order of making."""
+    """One side's octets and lines. ``out`` is shared with the other side: lines in the order of making.
+
+    runs: where plain lines of content go, for who wants them in runs; None: they go to ``out`` one by one.
+    """
 
     __slots__ = ("_later", "_pos", "_run", "_seen", "_tail", "_tail_ends", "_tail_length", "after_gap", "conversation",
-                 "number", "offset", "out", "pdus", "received", "side")  # fmt: skip
+                 "number", "offset", "out", "pdus", "received", "runs", "side")  # fmt: skip
 
     def __init__(self, conversation: int, side: Side, out: list[Line]) -> None:
         self.conversation = conversation
         self.side = side
         self.out = out
+        self.runs: list[Run] | None = None
         self.offset = 0  # stream offset of the first octet not yet written
         self.received = 0  # stream offset behind the last octet or gap that came
         self.number = 0  # of the last line written
@@ -197,6 +202,21 @@ class Voice:
         self.offset += len(data)
         self.after_gap = False
         return line
+
+    def write_run(self, data: bytes, count: int, pdu: Pdu, flags: tuple[str, ...]) -> Run:
+        """Hand out so many plain lines of content, just pulled."""
+        if len(flags) > 1:
+            flags = tuple(sorted(set(flags)))
+        run: Run = new_line(
+            Run, (self.conversation, self.side, self.number + 1, self.offset, data, pdu, flags, count, (), 0, 0)
+        )
+        self.number += count
+        self.offset += len(data)
+        if self.runs is None:
+            self.out.extend(runs.lines(run))
+        else:
+            self.runs.append(run)
+        return run
 
     def give(
         self,
