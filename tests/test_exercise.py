@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pty
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,8 @@ from capture.sources.files import read
 from capture.sources.sniffer import Sniffer
 from lab import exercise, plan
 from lab.laboratory import Lab
+from tui.player import Outcome
+from tui.start import Verdict
 
 pytestmark = [pytest.mark.lab, pytest.mark.skipif(sys.platform != "linux", reason="the lab needs Linux")]
 
@@ -203,6 +206,16 @@ def test_a_connection_that_cannot_be_had_is_a_plain_sentence(
     assert "Traceback" not in done.stderr.decode()
 
 
+def test_the_exercise_is_never_played_to_a_host_that_was_named(environment: dict[str, str]) -> None:
+    keyboard, terminal = pty.openpty()
+    argv = [sys.executable, "-m", "tui.cli", "talk", "127.0.0.1:1"]
+    done = subprocess.run(argv, stdin=terminal, capture_output=True, env=environment, timeout=30)
+    os.close(keyboard)
+    os.close(terminal)
+    assert done.returncode == 2
+    assert "--script FILE 127.0.0.1:1" in done.stderr.decode()
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="sniffing loopback needs root")
 def test_loopback_is_sniffed_once_not_twice(environment: dict[str, str], tmp_path: Path) -> None:
     recording = tmp_path / "lo.pcapng"
@@ -310,3 +323,13 @@ def test_the_doctor_finds_this_machine_fit(environment: dict[str, str]) -> None:
     assert done.returncode == 0
     for word in ("Python", "scapy", "libpcap", "raw sockets", "veth", "terminal", "colours"):
         assert word in done.stdout.decode()
+
+
+def test_what_went_wrong_is_told_with_its_cause_and_without_the_password() -> None:
+    verdict = Verdict()
+    verdict.add(Outcome(2, unseen=["PASS talking"], unanswered=["AUTH PLAIN c2VjcmV0"], sentences=["It is full."]))
+    assert verdict.faults == [
+        "It is full.",
+        "Typed, but never seen on the wire: 'PASS *******'",
+        "No reply in time to 'AUTH PLAIN ********'",
+    ]

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from capture.errors import ExitCode, LabError, UnreadableCapture, WiretalkError
 from capture.model import Role
 from lab import plan
+from tui.dialog import hide
 
 if TYPE_CHECKING:
     from lab.laboratory import Lab
@@ -54,10 +55,17 @@ class Verdict:
     def add(self, outcome: Outcome) -> None:
         if outcome.failed:
             self.faults.append("No session: " + (" ".join(outcome.sentences) or "the connection did not open."))
+        elif outcome.sentences and (outcome.unseen or outcome.unanswered):
+            self.faults.append(" ".join(outcome.sentences))  # why: the capture ended, the server closed
         for text in outcome.unseen:
-            self.faults.append(f"Typed, but never seen on the wire: {text!r}")
+            self.faults.append(f"Typed, but never seen on the wire: {_told(text)}")
         for text in outcome.unanswered:
-            self.faults.append(f"No reply in time to {text!r}")
+            self.faults.append(f"No reply in time to {_told(text)}")
+
+
+def _told(text: str) -> str:
+    """A typed line as it may be printed: no control character, no password."""
+    return repr(hide(text.encode("utf-8", "replace")).decode("utf-8", "replace"))
 
 
 # ── talk ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -80,6 +88,12 @@ def start_talk(options: Options) -> int:
         lines: list[str] | None = _script(options.script)
     elif options.target is not None and not sys.stdin.isatty():
         lines = _script("-")
+    elif options.target is not None:
+        # Never the exercise's forged sender to a host that somebody only wanted to talk to.
+        raise WiretalkError(
+            "Without a terminal for the screen, the lines to send must come from somewhere.",
+            f"wiretalk talk --script FILE {options.target}",
+        )
     else:
         lines = None
     return asyncio.run(_play(session, lines, options))
@@ -221,8 +235,7 @@ def start_lab(command: Iterable[str], *, ipv6: bool, vrfy: bool, record: Path | 
     with Lab(ipv6=ipv6, vrfy=vrfy) as lab, _recording(lab, record):
         if argv:
             return _run_on_your_pc(lab, argv)
-        _who_is_where(ipv6)
-        return _stay(lab)
+        return _stay(lab, ipv6)
 
 
 @contextlib.contextmanager
@@ -276,11 +289,13 @@ def _who_is_where(ipv6: bool) -> None:
     print("  wiretalk lab -- telnet shannon 25", flush=True)
 
 
-def _stay(lab: Lab) -> int:
+def _stay(lab: Lab, ipv6: bool) -> int:
+    """Say who is where, and stay until SIGINT or SIGTERM, or until a part of the lab ends."""
     stop = threading.Event()
     # Both by hand: a shell starts background commands with SIGINT ignored, and then Python would ignore it too.
     old = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        _who_is_where(ipv6)
         while not stop.wait(0.5):
             if lab.failure:
                 raise LabError("servers", lab.failure)

@@ -38,6 +38,7 @@ class Recorder:
         comment: str = "",
     ) -> None:
         self.frames = 0
+        self._failed = False
         self._links = [link for _, link in interfaces]
         if isinstance(target, str | Path):
             self.name, self._ours = str(target), True
@@ -46,7 +47,11 @@ class Recorder:
             self.name, self._ours = str(getattr(target, "name", "the recording")), False
             self._file = target
         head = [_section(comment), *(_interface(name, link) for name, link in interfaces)]
-        self._put(b"".join(head))
+        try:
+            self._put(b"".join(head))
+        except CaptureError:
+            self.close()
+            raise
 
     def write(self, frame: Frame, comment: str = "") -> None:
         """Record one frame, with words about it if wanted. Raises `CaptureError`; ValueError: of no such interface."""
@@ -76,12 +81,18 @@ class Recorder:
             self._file.write(octets)
             self._file.flush()
         except OSError as error:
+            self._failed = True
             raise CaptureError(f"{self.name} cannot be written: {error.strerror}.") from error
 
     def close(self) -> None:
-        """End the recording. A file that was given open stays open."""
-        if self._ours:
-            self._file.close()
+        """End the recording. A file that was given open stays open. Raises `CaptureError`, if no write did."""
+        if not self._ours:
+            return
+        try:
+            self._file.close()  # tries again what a full disk refused
+        except OSError as error:
+            if not self._failed:
+                raise CaptureError(f"{self.name} cannot be written: {error.strerror}.") from error
 
     def __enter__(self) -> Recorder:
         return self

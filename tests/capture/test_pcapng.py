@@ -119,7 +119,7 @@ def test_the_file_is_for_its_owner_only_even_if_it_was_not_before(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("path", "words"), [("/nonexistent/x", "No such file"), ("/tmp", "directory"), ("x\0", "null")]
+    ("path", "words"), [("/proc/nonexistent/x", "No such file"), ("/tmp", "directory"), ("x\0", "null")]
 )
 def test_what_cannot_be_written_is_said_in_one_sentence(path: str, words: str) -> None:
     with pytest.raises(CaptureError, match=f"cannot be written: .*{words}"):
@@ -130,6 +130,18 @@ def test_what_cannot_be_written_is_said_in_one_sentence(path: str, words: str) -
 def test_a_full_disk_is_said_in_one_sentence() -> None:
     with open("/dev/full", "wb", buffering=0) as full, pytest.raises(CaptureError, match="No space left"):
         Recorder(full)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_a_disk_that_filled_up_is_said_once_and_the_recording_can_be_ended() -> None:
+    recorder = Recorder(os.devnull)
+    with open("/dev/full", "wb") as full:
+        os.dup2(full.fileno(), recorder._file.fileno())
+    with pytest.raises(CaptureError, match="No space left"):
+        recorder.write(FRAMES[0])
+    recorder.close()
+    assert recorder._file.closed
+    assert recorder.frames == 0
 
 
 @pytest.mark.parametrize("frame", [Frame(1, 0, b"", 0, 113), Frame(1, 0, b"", 0, 1, 1), Frame(1, 0, b"", 0, 1, -1)])
