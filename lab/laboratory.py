@@ -43,13 +43,6 @@ class CompletedRun(NamedTuple):
     output: bytes
 
 
-class _Process(NamedTuple):
-    """A spawned process: ``status`` is a pipe that tells its exit status, and that it ended."""
-
-    pid: int
-    status: int
-
-
 class Lab:
     """Three hosts on a private wire. A context manager; `start` and `close` do the same by hand.
 

@@ -45,7 +45,6 @@ _SMTP_CLIENT = re.compile(
 _POP3_CLIENT = re.compile(rb"(?:USER|APOP|AUTH|PASS) |(?:CAPA|STLS|AUTH|STAT|QUIT|LIST|UIDL|NOOP)\r?\n", re.IGNORECASE)
 _SMTP_SERVER = re.compile(rb"(?:220|554|421)[ -]")
 _POP3_SERVER = re.compile(rb"(?:\+OK|-ERR)(?: |\r?\n)")
-_ENOUGH = 16  # octets in which each of these patterns has matched or cannot match any more
 
 
 def choose(

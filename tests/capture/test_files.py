@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import random
+import shutil
 import struct
 import subprocess
 import sys
@@ -66,6 +67,34 @@ def test_how_the_octets_arrive_changes_nothing(case: Case, gulp: int, saved, mon
         assert tuple(note.kind for note in capture.notes) == case.notes
 
 
+# What tshark gives otherwise, and why ours stands.
+TSHARK_DIFFERS = {
+    "lengths the other way round before 2.3": "it takes them as they stand from version 2.3 on only where that makes sense",
+    "a record of 2 GiB": "it goes on looking for a record behind it",
+    "ng, a frame of no interface": "it ends there",
+    "ng, a frame longer than its block": "it ends there",
+    "ng, simple packets": "it gives them the time 0 of no clock",
+    "ng, simple packets and a snap length": "as above",
+    "gzip with something behind it": "",
+}
+
+
+@pytest.mark.peer
+@pytest.mark.skipif(shutil.which("tshark") is None, reason="no tshark")
+def test_tshark_reads_the_same_frames_times_and_lengths(tmp_path: Path) -> None:
+    differing = {}
+    for number, case in enumerate(READABLE):
+        path = tmp_path / f"{number}"
+        path.write_bytes(case.octets)
+        fields = ["-T", "fields", *(w for f in ("time_epoch", "len", "cap_len") for w in ("-e", f"frame.{f}"))]
+        told = subprocess.run(["tshark", "-n", "-r", path, *fields], capture_output=True, text=True).stdout
+        theirs = [tuple(line.split("\t")) for line in told.splitlines()]
+        ours = [(f"{f.time // 10**9}.{f.time % 10**9:09}", f"{f.length}", f"{len(f.data)}") for f in case.frames()]
+        if theirs != ours:
+            differing[case.name] = (theirs[:7], ours[:7])
+    assert set(differing) == set(TSHARK_DIFFERS), differing
+
+
 @pytest.mark.parametrize("name", ["microseconds, little-endian", "ng, little-endian"])
 def test_a_file_cut_anywhere_gives_the_whole_frames_in_front_of_the_cut(name: str, saved) -> None:
     whole = BY_NAME[name].octets
@@ -96,7 +125,7 @@ def test_every_kind_of_damage_is_explained_in_the_glossary() -> None:
 
 @pytest.mark.parametrize(
     ("path", "words"),
-    [("/nonexistent/capture", "no such file"), ("/tmp", "a directory"), ("nul\0", "null")],
+    [("/proc/nonexistent/capture", "no such file"), ("/tmp", "a directory"), ("nul\0", "null")],
 )
 def test_what_cannot_be_opened_is_said_in_one_sentence(path: str, words: str) -> None:
     with pytest.raises(UnreadableCapture, match=words):
