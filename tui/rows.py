@@ -100,6 +100,8 @@ class Rows:
         return moved
 
     def _add_line(self, line: Line) -> bool:
+        if self._replace(line):
+            return False
         self.lines += 1
         if not self.start:
             self.start = line.time
@@ -118,6 +120,15 @@ class Rows:
             extent.lines += 1
             extent.ended |= ends_pdu(line)
         return self._insert(line) or moved
+
+    def _replace(self, line: Line) -> bool:
+        """A line that is handed out again, with a flag more, takes the first one's place (`capture.record`)."""
+        side = self.sides.get((line.conversation, line.side), [])
+        place = bisect_left(side, line.offset, key=lambda other: other.offset)
+        if place == len(side) or (side[place].number, side[place].offset) != (line.number, line.offset):
+            return False
+        self.rows[self.index(side[place])] = side[place] = line
+        return True
 
     def _bound(self, line: Line) -> bool:
         """Mark where a second or later conversation begins; a line made late may move the mark forward."""
@@ -151,12 +162,12 @@ class Rows:
     def index(self, row: Row) -> int:
         """The row's place now; it moves when a held-back line is made."""
         order = (row.order, 0 if isinstance(row, Boundary) else 1)
-        place = bisect_left(self._orders, order)
+        first = place = bisect_left(self._orders, order)
         while place < len(self.rows) and self._orders[place] == order:
             if self.rows[place] is row:
                 return place
             place += 1
-        return max(0, min(place, len(self.rows) - 1))
+        return max(0, min(first, len(self.rows) - 1))
 
     def bracket(self, index: int) -> Bracket:
         """How the gutter of a row is drawn."""

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection
 from functools import partial
 
-from capture.errors import SniffError
+from capture.errors import SniffError, WiretalkError
 from capture.model import Frame
 from capture.sources.filter import tcp_ports
 from capture.sources.ring import RETIRE_MS, SIZE, Ring, Statistics
@@ -109,7 +109,10 @@ class Sniffer:
         try:
             self._on_frames(frames)
         except Exception as error:  # another's code: it must not end the sniffer unseen
-            self.failure = SniffError(f"What took the frames failed: {type(error).__name__}: {error}.")
+            if isinstance(error, WiretalkError):  # a full disk, say: it has words for that
+                self.failure = SniffError(error.sentence, error.remedy)
+            else:
+                self.failure = SniffError(f"What took the frames failed: {type(error).__name__}: {error}.")
             self.failure.__cause__ = error
             raise EOFError from error  # ends scapy's loop, which closes the socket and so calls `_end`
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from capture.errors import SniffError
+from capture.errors import CaptureError, SniffError
 from capture.export.pcapng import Recorder
 from capture.model import Frame
 from capture.sources import sniffer as sniffer_module
@@ -126,19 +126,29 @@ def test_an_interface_that_vanishes_is_noticed() -> None:
     assert "b stopped: " in told[0].sentence
 
 
-@in_a_namespace
-def test_an_error_in_what_takes_the_frames_is_kept_not_swallowed() -> None:
+def sentence_of(error: Exception) -> str:
+    """What is told when the taker of frames fails so."""
     told: list[SniffError] = []
 
     def fails(frames: list[Frame]) -> None:
-        raise ZeroDivisionError(len(frames))
+        raise error
 
     with veth() as out, Sniffer("a", ports=None, on_frames=fails, on_failure=told.append) as sniffer:
         out.send(frame(1))
         until(lambda: told)
     assert sniffer.failure is told[0]
-    assert told[0].sentence == "What took the frames failed: ZeroDivisionError: 1."
-    assert isinstance(told[0].__cause__, ZeroDivisionError)
+    assert told[0].__cause__ is error
+    return told[0].sentence
+
+
+@in_a_namespace
+def test_an_error_in_what_takes_the_frames_is_kept_not_swallowed() -> None:
+    assert sentence_of(ZeroDivisionError(1)) == "What took the frames failed: ZeroDivisionError: 1."
+
+
+@in_a_namespace
+def test_a_full_disk_is_told_in_its_own_words() -> None:
+    assert sentence_of(CaptureError("The disk is full.")) == "The disk is full."
 
 
 @in_a_namespace

@@ -12,9 +12,10 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.color import Color
 
+from capture.analyzer import Analyzer
 from capture.exported import LINKTYPE_UPPER_PDU, pack
 from capture.model import Conversation, Endpoint, Frame, Layer, Line, Missing, Pdu, Role, Side, Span, Update
-from tests.capture.forge import Wire
+from tests.capture.forge import Wire, capture_of
 from tests.tui.fake import C, S, spans_of
 from tui.dialog import Dialog, hide
 from tui.dissect import dissect
@@ -149,6 +150,37 @@ def test_a_second_conversation_begins_with_a_mark_and_gaps_stand_in_their_place(
     assert kinds == [("Line", 1), ("Missing", 2), ("Boundary", 3), ("Line", 3), ("Line", 4)]
     assert [held.index(row) for row in held.rows] == [0, 1, 2, 3, 4]
     assert isinstance(held.rows[2], Boundary)
+
+
+def test_a_line_handed_out_again_takes_the_place_of_the_first() -> None:
+    """The end of mail data lay in a gap: only the reply tells, and the line before the gap is told anew."""
+    held, analyzer = Rows(), Analyzer(strict=True)
+    said = [
+        ("S", "220 shannon\r\n"),
+        ("C", "DATA\r\n"),
+        ("S", "354 go\r\n"),
+        ("C", "one\r\n"),
+        ("C", 3),
+        ("S", "250 ok\r\n"),
+    ]
+    exchange = [{"dir": side, "gap" if isinstance(what, int) else "bytes": what} for side, what in said]
+    before = None
+    for frame in capture_of(exchange):
+        held.apply(analyzer.feed(frame))
+        before = before or next((row for row in held.rows if isinstance(row, Line) and row.data == b"one\r\n"), None)
+    held.apply(analyzer.finish())
+    shown = [(row.data, row.flags) for row in held.rows if isinstance(row, Line)]
+    assert before is not None
+    assert before.flags == ()
+    assert shown == [
+        (b"220 shannon\r\n", ()),
+        (b"DATA\r\n", ()),
+        (b"354 go\r\n", ()),
+        (b"one\r\n", ("eod-in-gap",)),
+        (b"250 ok\r\n", ()),
+    ]
+    assert held.lines == 5
+    assert held.index(before) == 3
 
 
 def test_a_hundred_thousand_rows_cost_as_much_each_as_a_hundred() -> None:
