@@ -1,4 +1,4 @@
-"""Saved captures: `read` gives frames from pcap, pcapng, either of them in gzip, from a file or standard input.
+"""Saved captures: `read` gives frames from pcap or pcapng, packed or not, from a file or standard input.
 
 Claim: everything in front of a break is read and the break is a note; what is no capture at all is refused with one
 sentence that says what it looks like. The container reader is our own because every library tried misreads some files.
@@ -21,16 +21,21 @@ __all__ = ["DAMAGE", "Capture", "Comment", "Interface", "read"]
 
 # what else people open by mistake: first octets -> what it is
 _LOOKS = (
-    (b"\x28\xb5\x2f\xfd", "compressed by zstd: unpack it with 'zstd -d' first"),
+    (b"\x28\xb5\x2f\xfd", "compressed by zstd: unpack it with 'zstd -d' first, or add the package backports.zstd"),
     (b"\x04\x22\x4d\x18", "compressed by lz4: unpack it with 'lz4 -d' first"),
-    (b"BZh", "compressed by bzip2: unpack it with 'bunzip2' first"),
-    (b"\xfd7zXZ\0", "compressed by xz: unpack it with 'unxz' first"),
+    (b"BZh", "compressed by bzip2 twice: unpack it with 'bunzip2' first"),
+    (b"\xfd7zXZ\0", "compressed by xz twice: unpack it with 'unxz' first"),
     (b"\x1f\x8b", "a gzip inside a gzip: unpack it with 'gunzip' first"),
+    (b"\x1f\x9d", "compressed by compress: unpack it with 'uncompress' first"),
     (b"PK\x03\x04", "a zip archive: unpack it first"),
     (b"snoop\0\0\0", "a Solaris snoop capture: convert it with 'editcap -F pcapng' first"),
     (b"GMBU", "a Microsoft Network Monitor capture: convert it with 'editcap -F pcapng' first"),
     (b"RTSS", "a Microsoft Network Monitor capture: convert it with 'editcap -F pcapng' first"),
     (b"TRSNIFF data", "a Sniffer capture: convert it with 'editcap -F pcapng' first"),
+    (b"XCP\0", "a NetXray capture: convert it with 'editcap -F pcapng' first"),
+    (b"iptrace ", "an AIX iptrace capture: convert it with 'editcap -F pcapng' first"),
+    (b"\x7fver", "an EtherPeek capture: convert it with 'editcap -F pcapng' first"),
+    (b"btsnoop\0", "a Bluetooth capture, which holds no mail"),
     (b"\x7fELF", "a program"),
     (b"%PDF", "a PDF document"),
     (b"\x89PNG", "a picture"),
@@ -118,7 +123,7 @@ def read(path: str | Path, first_number: int = 1) -> Capture:
 
 
 def _refusal(source: Octets, head: bytes) -> str:
-    inside = ", once unpacked," if source.gzip else ""
+    inside = ", once unpacked," if source.packed else ""
     if not head:
         return f"{source.name} cannot be unpacked: {source.broken}." if source.broken else f"{source.name} is empty."
     for magic, looks in _LOOKS:

@@ -1,4 +1,4 @@
-"""The octets of a file, a pipe or a gzip, a gulp at a time.
+"""The octets of a file or a pipe, packed or not, a gulp at a time.
 
 Claim: nothing is read whole, a live pipe is passed on as it comes, and a stream that breaks (a gzip cut short)
 gives everything in front of the break before it says so.
@@ -11,16 +11,15 @@ import io
 import os
 import stat
 import sys
-import zlib
 from pathlib import Path
 from typing import Protocol
 
 from capture.errors import UnreadableCapture
+from capture.sources.packed import Broken, Unpacking, kinds
 
 GULP = 1 << 20  # octets asked of the system at once: larger gains nothing measurable, smaller costs calls
-SIP = 1 << 16  # packed octets at once: each member of a gzip copies what is left of a sip, so sips are small
-_GZIP = b"\x1f\x8b"
-_WBITS_GZIP = 31  # zlib: a gzip wrapper round a 32 KiB window
+SIP = 1 << 16  # packed octets at once: each member copies what is left of a sip, so sips are small
+_MAGIC = 6  # octets that tell any kind of packing
 
 
 class _Readable(Protocol):
@@ -42,19 +41,21 @@ class _StandardInput:
 class Octets:
     """A source of octets. ``read()`` gives the next gulp, ``b""`` at the end; ``broken`` then says why, if it broke.
 
-    `open_octets` makes one. Raises `UnreadableCapture` when the system refuses to read on.
+    ``live``: it comes from a pipe, so that what has come may be all for a while. `open_octets` makes one. Raises
+    `UnreadableCapture` when the system refuses to read on.
     """
 
-    def __init__(self, source: _Readable, name: str) -> None:
+    def __init__(self, source: _Readable, name: str, live: bool = False) -> None:
         self.name = name
+        self.live = live
         self.broken = ""
         self._source = source
         self._head = b""
-        while len(self._head) < len(_GZIP) and (more := self._pull(GULP)):
+        while len(self._head) < _MAGIC and (more := self._pull(GULP)):
             self._head += more
-        self.gzip = self._head.startswith(_GZIP)
-        self._gunzip = zlib.decompressobj(_WBITS_GZIP)
-        self._left = b""  # packed octets that were read and not unpacked yet
+        kind = next((kind for kind in kinds() if self._head.startswith(kind.magic)), None)
+        self.packed = "" if kind is None else kind.name  # how, or "" for not at all
+        self._unpacking = None if kind is None else Unpacking(kind)
 
     def _pull(self, size: int) -> bytes:
         try:
@@ -70,25 +71,19 @@ class Octets:
         """What comes next, at most a gulp; ``b""`` at the end. It may be short of a gulp before the end."""
         if self.broken:
             return b""
-        if not self.gzip:
+        unpacking = self._unpacking
+        if unpacking is None:
             return self._raw(GULP)
         while True:
-            packed = self._left or self._raw(SIP)
-            self._left = b""
-            if self._gunzip.eof:
-                if not packed:
-                    return b""
-                packed = packed.lstrip(b"\0")  # padding between and behind members
-                if not packed:
-                    continue
-                self._gunzip = zlib.decompressobj(_WBITS_GZIP)
-            elif not packed:
-                return self._break("the gzip stream is cut short")
+            if unpacking.hungry:
+                more = self._raw(SIP)
+                if not more:
+                    return b"" if unpacking.whole else self._break(f"the {self.packed} stream is cut short")
+                unpacking.take(more)
             try:
-                octets = self._gunzip.decompress(packed, GULP)
-            except zlib.error:
-                return self._break("the gzip stream is damaged, or something else follows it")
-            self._left = self._gunzip.unused_data if self._gunzip.eof else self._gunzip.unconsumed_tail
+                octets = unpacking.octets(GULP)
+            except Broken:
+                return self._break(f"the {self.packed} stream is damaged, or something else follows it")
             if octets:
                 return octets
 
@@ -115,16 +110,17 @@ def open_octets(path: str | Path) -> Octets:
     if str(path) == "-":
         if sys.stdin is None:
             raise UnreadableCapture("standard input is closed.")
-        return Octets(_StandardInput(), "standard input")
+        return Octets(_StandardInput(), "standard input", live=True)
     try:
         file = open(path, "rb", buffering=0)  # noqa: SIM115  # Octets closes it
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise UnreadableCapture(f"{path} cannot be opened: {_why(error)}.", _remedy(error)) from error
-    if stat.S_ISDIR(os.fstat(file.fileno()).st_mode):  # some systems open a directory and fail on reading it
+    mode = os.fstat(file.fileno()).st_mode
+    if stat.S_ISDIR(mode):  # some systems open a directory and fail on reading it
         file.close()
         raise UnreadableCapture(f"{path} is a directory, not a capture file.")
     try:
-        return Octets(file, str(path))
+        return Octets(file, str(path), live=not stat.S_ISREG(mode))
     except UnreadableCapture:
         file.close()
         raise

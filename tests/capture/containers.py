@@ -6,8 +6,11 @@ another reader. `CASES` is the table.
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -18,12 +21,21 @@ from capture.model import Frame
 T0 = 1_790_000_000
 TIMES = [T0 * 10**9 + i * 1_000_000_123 for i in range(6)]
 MICRO = [time // 1000 * 1000 for time in TIMES]
+BEYOND = [time // 10**9 * 10**9 + time % 10**9 * 1000 for time in TIMES]  # nanoseconds written for microseconds
 PACKETS = [bytes([0x45, 0, 0, 20 + n]) + bytes(range(n)) for n in (16, 17, 18, 19, 20, 60)]  # every padding 0 to 3
 FRAMES = [b"\x02\0\0\0\0\x25\x02\0\0\0\0\x10\x08\0" + packet for packet in PACKETS]
 
 
 def pcap_head(order: str = "<", magic: int = 0xA1B2C3D4, link: int = 1, snap: int = 262144, minor: int = 4) -> bytes:
     return struct.pack(order + "IHHiIII", magic, 2, minor, 0, 0, snap, link)
+
+
+def records(order: str, extra: bytes = b"", unit: int = 1000) -> bytes:
+    """The six frames as records that have ``extra`` between header and frame."""
+    return b"".join(
+        struct.pack(order + "4I", time // 10**9, time % 10**9 // unit, len(frame), len(frame)) + extra + frame
+        for time, frame in zip(TIMES, FRAMES, strict=True)
+    )
 
 
 def pcap(order: str = "<", magic: int = 0xA1B2C3D4, link: int = 1, cut: int = 1 << 20) -> bytes:
@@ -101,6 +113,13 @@ class Case:
         return [Frame(*row) for row in rows]
 
 
+# The head of an xz stream whose dictionary is 4 GiB: filter flags 40 (0x28) instead of what it needs, checksum mended.
+_XZ = bytearray(lzma.compress(bytes(100), check=lzma.CHECK_NONE))
+_XZ[16] = 40
+_XZ[20:24] = struct.pack("<I", zlib.crc32(bytes(_XZ[12:20])))
+XZ_GREEDY = bytes(_XZ)
+
+
 def good(
     name: str, octets: bytes, times: Sequence[int] = MICRO, data: Sequence[bytes] = FRAMES, *notes: str, **rest: object
 ) -> Case:
@@ -135,6 +154,22 @@ def classic() -> list[Case]:
         good("cut before a record", whole[: -len(FRAMES[-1]) - 16], MICRO[:5], FRAMES[:5]),
         good("header only", whole[:24], [], []),
         good("a record of 2 GiB", bytes(absurd), MICRO[:1], FRAMES[:1], "bad-record"),
+        *(
+            good(f"the patch of 1999-04-17, {o}", pcap_head(o) + records(o, bytes([2, 0, 0, 0, 8, 0, 0, 0])))
+            for o in "<>"
+        ),
+        *(good(f"the patch of 1999-09-15, {o}", pcap_head(o, 0xA1B2CD34) + records(o, bytes(12))) for o in "<>"),
+        *(good(f"Nokia's records, {o}", pcap_head(o) + records(o, b"\1\2\3\4")) for o in "<>"),
+        good("AIX: interface types and nanoseconds", pcap_head(">", link=6, minor=2) + records(">", unit=1), TIMES),
+        good("Ixia, nanoseconds", pcap_head(magic=0x1C0001AC) + bytes(4) + records("<", unit=1), TIMES),
+        good("Ixia, microseconds", pcap_head(">", 0x1C0001AB) + bytes(4) + records(">")),
+        good("DG/UX's version 543.0", struct.pack(">IHHiIII", 0xA1B2C3D4, 543, 0, 0, 0, 96, 1) + records(">")),
+        good("times that are beyond their second", pcap_head() + records("<", unit=1), BEYOND),
+        good("bzip2", bz2.compress(whole)),
+        good("bzip2 of several members", bz2.compress(whole[:100]) + bz2.compress(whole[100:])),
+        good("bzip2 with something behind it", bz2.compress(whole) + b"junk", MICRO, FRAMES, "cut-file"),
+        good("xz", lzma.compress(whole)),
+        good("xz of several members", lzma.compress(whole[:100]) + bytes(4) + lzma.compress(whole[100:])),
         good("gzip", gzip.compress(whole)),
         good("gzip of several members", gzip.compress(whole[:100]) + bytes(7) + gzip.compress(whole[100:])),
         good("gzip cut short", gzip.compress(whole)[:-4], MICRO, FRAMES, "cut-file"),
@@ -293,7 +328,10 @@ def refused() -> list[Case]:
         bad("text in gzip", gzip.compress(b"220 shannon ready\r\n" * 40), "once unpacked, is not a capture but text"),
         bad("a gzip in a gzip", gzip.compress(gzip.compress(pcap())), "a gzip inside a gzip"),
         bad("a damaged gzip", b"\x1f\x8b" + bytes(30), "cannot be unpacked: the gzip stream is damaged"),
-        bad("zstd", b"\x28\xb5\x2f\xfd" + bytes(30), "'zstd -d'"),
+        bad("lz4", b"\x04\x22\x4d\x18" + bytes(30), "'lz4 -d'"),
+        bad("a bzip2 in a bzip2", bz2.compress(bz2.compress(pcap())), "bzip2 twice"),
+        bad("an xz that asks for 4 GiB", XZ_GREEDY, "cannot be unpacked"),
+        bad("a NetXray file", b"XCP\0" + bytes(30), "NetXray"),
         bad("snoop", b"snoop\0\0\0" + bytes(30), "Solaris snoop"),
         bad("noise", bytes(range(1, 200)), "begins with 01 02 03 04"),
         bad("two octets", b"\1\2", "has only 2 octets"),

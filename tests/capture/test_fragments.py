@@ -248,7 +248,9 @@ def test_the_line_of_a_conversation_names_all_its_frames() -> None:
     assert [(note.kind, note.frame) for note in record.notes] == [("fragment-incomplete", 9)]
 
 
-@given(st.sets(st.integers(1, 16), min_size=1), st.randoms(use_true_random=False), st.lists(st.integers(0, 15), max_size=5))
+@given(
+    st.sets(st.integers(1, 16), min_size=1), st.randoms(use_true_random=False), st.lists(st.integers(0, 15), max_size=5)
+)
 def test_however_a_datagram_is_cut_shuffled_and_doubled(cuts: set[int], chance, doubled: list[int]) -> None:
     parts = ipv4(segment_of(Wire()), sorted(cut * 8 for cut in cuts))
     order = [*range(len(parts)), *(n % len(parts) for n in doubled)]
