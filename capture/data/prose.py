@@ -75,10 +75,26 @@ FIELDS: dict[str, str] = {
     "boundary": "The line that separates the parts of a MIME message, with the CRLF in front of it.",
     "part-header": "Header fields of one part of a MIME message.",
     "buffer": "Octets protected by a SASL security layer.",
+    "preamble": "Text in front of the first boundary, for readers that know no MIME.",
+    "epilogue": "Text behind the last boundary, for readers that know no MIME.",
+    "tag": "The client's name for its command, by which the answer says what it answers; * and + answer none.",
+    "literal-size": "So many octets follow behind this line end; what they are does not matter.",
+    "literal": "Octets that were counted, not quoted: a string that no line could hold.",
+    "response-name": "What kind of data the server sends, with the message's number if it is about one.",
+    "response-code": "A detail of the result that a program can act on, in brackets.",
 }
 
-# Fields that labels.md 2.5 names and fields.json does not list: (sentence is above) their source.
-MORE_FIELDS: dict[str, str] = {"buffer": "RFC 4422 3.7"}
+# Fields that fields.json does not list, of labels.md 2.5 or ours (MIME, IMAP): (sentence is above) their source.
+MORE_FIELDS: dict[str, str] = {
+    "buffer": "RFC 4422 3.7",
+    "preamble": "RFC 2046 5.1.1",
+    "epilogue": "RFC 2046 5.1.1",
+    "tag": "RFC 9051 2.2.1, 2.2.2",
+    "literal-size": "RFC 9051 4.3",
+    "literal": "RFC 9051 4.3",
+    "response-name": "RFC 9051 7",
+    "response-code": "RFC 9051 7.1",
+}
 
 FLAGS: dict[str, str] = {
     "unknown-command": "The verb is not one of SMTP's, or the line is empty; a server answers 500.",
@@ -134,6 +150,15 @@ PDUS: dict[str, tuple[str, str]] = {
                                     "RFC 8446 5.1"),
     "SASL buffer": ("One unit of a SASL security layer: its length and protected octets.", "RFC 4422 3.7"),
     "PROXY header": ("A proxy tells the server whose connection this is; no reply follows.", "PROXY protocol 2.1"),
+    "message": ("A whole message: its header fields, the empty line, its body.", "RFC 5322 2.1"),
+    "entity": ("A part of a MIME message, or the whole: its header and its body.", "RFC 2045 2.4; RFC 2046 5.1.1"),
+    "OK greeting": ("The IMAP server opens the session.", "RFC 9051 7.1.1"),
+    "PREAUTH greeting": ("The IMAP server opens the session and knows already who the user is.", "RFC 9051 7.1.4"),
+    "BYE greeting": ("The IMAP server refuses the session.", "RFC 9051 7.1.5"),
+    "<NAME> response": ("One response of the IMAP server: a result, or data that need no answer.", "RFC 9051 2.2.2, 7"),
+    "continuation request": ("The IMAP server is ready for the rest of the command.", "RFC 9051 2.2.1, 7.5"),
+    "IDLE end": ("The client ends IDLE; the server then answers the command.", "RFC 9051 6.3.13"),
+    "malformed response": ("A line of the server that is no response.", "RFC 9051 2.2.2"),
     "unknown": ("The protocol is not known, so nothing can be said of these octets.", "X.200 5.6.1.3"),
 }  # fmt: skip
 
@@ -158,6 +183,15 @@ NOTES: dict[str, tuple[str, str]] = {
                          "RFC 791 3.2; RFC 5722"),
     "run-together": ("The greeting has no line end, so the reply behind it stands in the same line.",
                      "RFC 5321 2.3.8, 4.2"),
+    # the message
+    "mbox-from": ("A line of a mailbox file stands in front of the message's header.", "RFC 4155 appendix A"),
+    "no-header": ("The message begins with a line that is no header field.", "RFC 5322 2.1, 2.2"),
+    "no-separator": ("No empty line stands between header and body.", "RFC 5322 2.1"),
+    "obs-fold": ("A header field goes on with a line of blanks only, as was once allowed.", "RFC 5322 4.2"),
+    "header-8bit": ("A header field has octets above 127, which need an encoded word or SMTPUTF8.",
+                    "RFC 5322 2.2; RFC 2047; RFC 6532 3"),
+    "header-cr": ("A header field has a carriage return that ends no line.", "RFC 5322 2.2"),
+    "no-boundary": ("A multipart does not say by which boundary it is divided.", "RFC 2046 5.1.1"),
     # limits of ours
     "held-back": ("Too many octets waited for an answer that was not captured; their labels are presumed.",
                   "RFC 5321 3.3"),
