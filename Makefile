@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test lint check samples bench lock clean venv venv-dev
+.PHONY: run test lint check samples bench fuzz lock clean venv venv-dev
 
 run: venv ## the Talk screen on the built-in lab; without a terminal: play the exercise and print the labelled capture
 	@$(BIN)/wiretalk $(ARGS)
@@ -26,6 +26,9 @@ samples: venv-dev ## make samples/ again from the lab
 
 bench: venv-dev ## ratios against peers in the same run
 	@$(BIN)/python -m bench.label $(ARGS)
+
+fuzz: venv-dev ## throw octets at readers, decoder, streams and dialogues: ten minutes, or ARGS="--minutes 60"
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 lock: venv-dev ## pin the versions anew
 	@$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header --extra build -o requirements.lock pyproject.toml

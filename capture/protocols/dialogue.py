@@ -128,7 +128,7 @@ class Exchange(ABC):
         """Whether TLS records begin here; ``None`` while there are too few octets to say."""
         begins = is_record(voice.peek(3))
         if begins is None and (self._ending or voice.broken):
-            return False
+            begins = len(voice) > 1  # nothing contradicts it
         if begins:
             self._records[voice.side] = Records(voice)
         return begins

@@ -26,15 +26,11 @@ UNKNOWN_PIECE = 1024  # octets of a line of what is unknown
 
 def is_record(octets: bytes) -> bool | None:
     """Whether these first octets begin a TLS record; ``None`` while there are too few to say."""
-    if not octets:
-        return None
-    if octets[0] not in CONTENT_TYPES:
+    if octets and octets[0] not in CONTENT_TYPES:
         return False
-    if len(octets) < 2:
-        return None
-    if octets[1] != 3:
+    if len(octets) > 1 and octets[1] != 3:
         return False
-    return len(octets) < 3 or octets[2] <= 4
+    return octets[2] <= 4 if len(octets) > 2 else None
 
 
 class Records:

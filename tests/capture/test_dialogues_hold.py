@@ -47,7 +47,7 @@ def lines_of(exchange: list[Event], protocol: str, midstream: bool) -> list[Line
             made += dialogue.feed(Chunk(side, at[side], data, 1, 1))
             at[side] += len(data)
     made += dialogue.finish()
-    newest = {(line.side, line.number): line for line in made}
+    newest = {(line.side, line.number): line._replace(order=0) for line in made}  # order is the analyzer's affair
     return sorted(newest.values(), key=lambda line: (line.side.value, line.number))
 
 
