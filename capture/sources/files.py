@@ -100,13 +100,13 @@ class Capture:
         self.close()
 
 
-def read(path: str | Path, first_number: int = 1) -> Capture:
-    """Open a capture; ``-`` is standard input. Frames are numbered from ``first_number``.
+def read(path: str | Path, first_number: int = 1, gulp: int = 0) -> Capture:
+    """Open a capture; ``-`` is standard input. Frames are numbered from ``first_number``. gulp: octets read at once.
 
     Raises `UnreadableCapture` (no such file, a directory, no permission) and `BadCapture` (empty, cut in its header,
     or no capture), each with one sentence.
     """
-    source = open_octets(path)
+    source = open_octets(path, gulp)
     findings = Findings()
     try:
         head = source.fill(b"", 4)

@@ -45,13 +45,14 @@ class Octets:
     `UnreadableCapture` when the system refuses to read on.
     """
 
-    def __init__(self, source: _Readable, name: str, live: bool = False) -> None:
+    def __init__(self, source: _Readable, name: str, gulp: int = 0, *, live: bool = False) -> None:
         self.name = name
+        self._gulp = gulp or GULP
         self.live = live
         self.broken = ""
         self._source = source
         self._head = b""
-        while len(self._head) < _MAGIC and (more := self._pull(GULP)):
+        while len(self._head) < _MAGIC and (more := self._pull(self._gulp)):
             self._head += more
         kind = next((kind for kind in kinds() if self._head.startswith(kind.magic)), None)
         self.packed = "" if kind is None else kind.name  # how, or "" for not at all
@@ -73,7 +74,7 @@ class Octets:
             return b""
         unpacking = self._unpacking
         if unpacking is None:
-            return self._raw(GULP)
+            return self._raw(self._gulp)
         while True:
             if unpacking.hungry:
                 more = self._raw(SIP)
@@ -81,7 +82,7 @@ class Octets:
                     return b"" if unpacking.whole else self._break(f"the {self.packed} stream is cut short")
                 unpacking.take(more)
             try:
-                octets = unpacking.octets(GULP)
+                octets = unpacking.octets(self._gulp)
             except Broken:
                 return self._break(f"the {self.packed} stream is damaged, or something else follows it")
             if octets:
@@ -105,12 +106,12 @@ class Octets:
         self._source.close()
 
 
-def open_octets(path: str | Path) -> Octets:
-    """Open a file, or standard input for ``-``. Raises `UnreadableCapture`."""
+def open_octets(path: str | Path, gulp: int = 0) -> Octets:
+    """Open a file, or standard input for ``-``. gulp: octets read at once, 0: `GULP`. Raises `UnreadableCapture`."""
     if str(path) == "-":
         if sys.stdin is None:
             raise UnreadableCapture("standard input is closed.")
-        return Octets(_StandardInput(), "standard input", live=True)
+        return Octets(_StandardInput(), "standard input", gulp, live=True)
     try:
         file = open(path, "rb", buffering=0)  # noqa: SIM115  # Octets closes it
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
@@ -120,7 +121,7 @@ def open_octets(path: str | Path) -> Octets:
         file.close()
         raise UnreadableCapture(f"{path} is a directory, not a capture file.")
     try:
-        return Octets(file, str(path), live=not stat.S_ISREG(mode))
+        return Octets(file, str(path), gulp, live=not stat.S_ISREG(mode))
     except UnreadableCapture:
         file.close()
         raise

@@ -113,7 +113,7 @@ def _records(
     minor: int,
 ) -> Iterator[list[Frame]]:
     unpack, skip, link = record.unpack_from, 16 + extra, findings.interfaces[0].link
-    make, new = tuple.__new__, Frame
+    make, new, before = tuple.__new__, Frame, number - 1  # the file's own count is what its notes speak of
     while True:
         batch: list[Frame] = []
         add, size, need = batch.append, len(data), skip
@@ -134,13 +134,13 @@ def _records(
             at = end
         yield batch  # empty when nothing whole has come yet: the reader of a live pipe may breathe
         if need > skip + MAX_RECORD:
-            text = f"record {number} claims {need - skip} octets; nothing behind it can be read"
+            text = f"record {number - before} claims {need - skip} octets; nothing behind it can be read"
             findings.note(BROKEN, text, number)
             return
         tail = data[at:]
         data, at = source.fill(tail, need), 0
         if len(data) == len(tail):
             if tail or source.broken:
-                why = source.broken or f"the file ends inside record {number}, {len(tail)} octets into it"
+                why = source.broken or f"the file ends inside record {number - before}, {len(tail)} octets into it"
                 findings.note(CUT, why, number)
             return
