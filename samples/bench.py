@@ -73,11 +73,14 @@ class Client:
 
 
 class Bench:
-    """The lab and what is heard on ``interface`` of your-pc, on these TCP ports. A context manager; then ``frames``."""
+    """The lab and what is heard on ``interface`` of your-pc, on these TCP ports. A context manager; then ``frames``.
 
-    def __init__(self, *ports: int, interface: str = "eth0") -> None:
+    servers: shannon and mailhost serve; without, their ports are free for a `samples.peer`.
+    """
+
+    def __init__(self, *ports: int, interface: str = "eth0", servers: bool = True) -> None:
         self.frames: list[Frame] = []
-        self.lab = Lab()
+        self.lab = Lab(servers=servers)
         self._ports, self._interface = set(ports), interface
         self._stack = contextlib.ExitStack()
 

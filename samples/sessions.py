@@ -24,7 +24,6 @@ EHLO = f"EHLO {YOUR_PC.fqdn}"
 MAIL = f"MAIL FROM:<{STUDENT.user}@{STUDENT_DOMAIN}>"
 RCPT = f"RCPT TO:<{STUDENT.user}@{STUDENT_DOMAIN}>"
 FIELDS = f"From: {STUDENT.user}@{STUDENT_DOMAIN}", "Subject: a sample", ""
-PEER_PORT = 2525
 
 
 def begin(client: Client, *more: str) -> None:
@@ -45,9 +44,9 @@ def after_end_of_data() -> list[Frame]:
 
 def bdat() -> list[Frame]:
     chunk = b"Subject: by the octet\r\n\r\n.\r\nA lone dot above: nothing ends here.\r\n"
-    with Bench(PEER_PORT) as bench:
-        bench.serve(SHANNON.name, PEER_PORT)
-        with bench.connect(SHANNON.name, PEER_PORT) as client:
+    with Bench(SMTP, servers=False) as bench:
+        bench.serve(SHANNON.name, SMTP)
+        with bench.connect(SHANNON.name, SMTP) as client:
             client.hear()
             client.ask(EHLO, MAIL, RCPT)
             client.say(b"BDAT %d LAST\r\n" % len(chunk), chunk, "RSET")
@@ -71,9 +70,9 @@ def end_of_data_split() -> list[Frame]:
 
 
 def pipelined() -> list[Frame]:
-    with Bench(PEER_PORT) as bench:
-        bench.serve(SHANNON.name, PEER_PORT)
-        with bench.connect(SHANNON.name, PEER_PORT) as client:
+    with Bench(SMTP, servers=False) as bench:
+        bench.serve(SHANNON.name, SMTP)
+        with bench.connect(SHANNON.name, SMTP) as client:
             client.hear()
             client.ask(EHLO)
             client.say(MAIL, RCPT, "DATA")
@@ -97,9 +96,9 @@ def pop3_pipelined() -> list[Frame]:
 
 
 def greeting_without_crlf() -> list[Frame]:
-    with Bench(PEER_PORT) as bench:
-        bench.serve(SHANNON.name, PEER_PORT, "--no-crlf")
-        with bench.connect(SHANNON.name, PEER_PORT) as client:
+    with Bench(SMTP, servers=False) as bench:
+        bench.serve(SHANNON.name, SMTP, "--no-crlf")
+        with bench.connect(SHANNON.name, SMTP) as client:
             client.hear_to(b"ESMTP")
             client.ask(HELO, MAIL, RCPT, "DATA")
             client.say(*FIELDS, "Its first reply begins in the middle of a line.", ".")
@@ -131,15 +130,15 @@ def dot_stuffed() -> list[Frame]:
 
 
 def auth() -> list[Frame]:
-    with Bench(PEER_PORT) as bench:
-        bench.serve(SHANNON.name, PEER_PORT)
+    with Bench(SMTP, servers=False) as bench:
+        bench.serve(SHANNON.name, SMTP)
         for exchange in (
             ("AUTH PLAIN AHN0dWRlbnQAdGFsa2luZw==",),
             ("AUTH PLAIN", "AHN0dWRlbnQAdGFsa2luZw=="),
             ("AUTH LOGIN", "c3R1ZGVudA==", "dGFsa2luZw=="),
             ("AUTH LOGIN", "*"),
         ):
-            with bench.connect(SHANNON.name, PEER_PORT) as client:
+            with bench.connect(SHANNON.name, SMTP) as client:
                 client.hear()
                 client.ask(EHLO, *exchange)
                 client.say("QUIT")
@@ -147,15 +146,15 @@ def auth() -> list[Frame]:
 
 
 def starttls() -> list[Frame]:
-    with tempfile.TemporaryDirectory() as place, Bench(PEER_PORT) as bench:
+    with tempfile.TemporaryDirectory() as place, Bench(SMTP, servers=False) as bench:
         pem = Path(place) / "peer.pem"
         subprocess.run(
             ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
              "-subj", "/CN=peer.example", "-keyout", pem, "-out", pem],
             check=True, capture_output=True,
         )  # fmt: skip
-        bench.serve(SHANNON.name, PEER_PORT, "--certificate", str(pem))
-        with bench.connect(SHANNON.name, PEER_PORT) as client:
+        bench.serve(SHANNON.name, SMTP, "--certificate", str(pem))
+        with bench.connect(SHANNON.name, SMTP) as client:
             client.hear()
             client.ask(EHLO, "STARTTLS")
             client.encrypt()
@@ -180,9 +179,9 @@ def other_ports() -> list[Frame]:
 
 
 def loopback() -> list[Frame]:
-    with Bench(PEER_PORT, interface="lo") as bench:
-        bench.serve(YOUR_PC.name, PEER_PORT)
-        with bench.connect("127.0.0.1", PEER_PORT) as client:
+    with Bench(SMTP, interface="lo", servers=False) as bench:
+        bench.serve(YOUR_PC.name, SMTP)
+        with bench.connect("127.0.0.1", SMTP) as client:
             begin(client, "DATA")
             client.say(*FIELDS, "From 127.0.0.1 to 127.0.0.1.", ".")
             client.hear()
