@@ -17,7 +17,7 @@ from tui.render import Cells, safe_text, visible
 from tui.rows import Boundary, Bracket, Row, Rows
 from tui.widgets.cursored import Cursored
 
-WIDE = 62  # cells from which times, both ends of the arrow, idents and names of PDUs are shown
+WIDE = 62  # cells from which times, both ends of the arrow and the names of PDUs of one line are shown
 WORDS = {Label.PDU: "PDU", Label.PCI: "PCI", Label.USER_DATA: "user data"}
 MEANING = frozenset({"verb", "keyword", "reply-code", "eod-dot", "stuffed-dot", "ehlo-keyword", "status"})
 """Fields drawn bold, so that a row of solid PCI can still be read from afar."""
@@ -47,7 +47,8 @@ class WireList(Cursored):
             return "boundary", row.conversation
         if isinstance(row, Missing):
             return "missing", row.conversation, row.side, row.offset, row.length
-        return row.conversation, row.side, row.offset, self.rows.bracket(index), self._digits, row.flags
+        joined = self.rows.pdu_lines(row) > 1
+        return row.conversation, row.side, row.offset, self.rows.bracket(index), joined, self._digits, row.flags
 
     def selected(self) -> Row | None:
         """The row under the cursor."""
@@ -118,9 +119,10 @@ class WireList(Cursored):
             side = "client" if row.side is Side.CLIENT else "server"
             cells.add(f" … {row.length} octets of the {side} not captured …", ink.trouble + over)
             return cells.strip(width, base)
-        self._head(cells, row, self.rows.bracket(index), width, over)
-        name = self._pdu_name(row) if self.rows.bracket(index).named and width >= WIDE else ""
-        room = width - (len(name) + 1 if name and self.rows.pdu_lines(row) > 1 else 0)
+        bracket, joined = self.rows.bracket(index), self.rows.pdu_lines(row) > 1
+        self._head(cells, row, bracket, width, over)
+        name = self._pdu_name(row) if bracket.named and (joined or width >= WIDE) else ""
+        room = width - (len(name) + 1 if name and joined else 0)
         for start, end, role, field in row.spans:
             if cells.width >= room:
                 break
