@@ -94,7 +94,6 @@ class Ink:
 
     base: Style
     dim: Style
-    faint: Style
     bold: Style
     accent: Style
     trouble: Style
@@ -122,7 +121,6 @@ def colourless() -> Ink:
     return Ink(
         base=plain,
         dim=Style(dim=True),
-        faint=Style(dim=True),
         bold=bold,
         accent=bold,
         trouble=Style(bold=True, underline=True),
@@ -155,7 +153,6 @@ def ink(variables: Mapping[str, str], *, dark: bool) -> Ink:
     return Ink(
         base=style(front),
         dim=style(ground.blend(front, 0.55 if dark else 0.66)),
-        faint=style(ground.blend(front, 0.32)),
         bold=style(front, bold=True),
         accent=style(accent, bold=True),
         trouble=style(Color.parse(TROUBLE if dark else "#B03A00"), bold=True),
