@@ -311,7 +311,7 @@ class Analyzer:
         client, known = _client(segment)
         server = segment.destination if client == segment.source else segment.source
         self._count += 1
-        talk = Talk(
+        talk = self._talk_type(
             self._count,
             client,
             server,

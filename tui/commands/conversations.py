@@ -1,0 +1,35 @@
+"""``wiretalk conversations``: what conversations capture files hold."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import click
+
+EXAMPLES = """\b
+Examples:
+    wiretalk conversations capture.pcapng
+    wiretalk conversations --format jsonl mail.pcap1 mail.pcap2 | jq 'select(.last_reply >= 500)'"""
+
+
+@click.command("conversations", epilog=EXAMPLES)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--format", "form", type=click.Choice(["table", "jsonl"]), default="table", show_default=True)
+def command(files: tuple[str, ...], form: str) -> None:
+    """List the TCP conversations of pcap and pcapng FILEs: who, when, how much, and what was said if it is mail.
+
+    Several FILEs are one capture, in order of time; '-' reads standard input. The exit status is 0; 1: there is no
+    conversation; 2: a file is damaged or no capture.
+    """
+    from tui.surveying import list_conversations
+
+    try:
+        code = list_conversations(files, form, sys.stdout, sys.stderr)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader went away (| head): nothing to say, and nothing more to write at interpreter exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 128 + signal.SIGPIPE
+    raise SystemExit(code)
