@@ -53,6 +53,8 @@ class Analyzer:
     `Update.runs` and not as lines.
     """
 
+    _talk_type = Talk  # what a conversation is made of; `capture.survey` has its own
+
     def __init__(self, *, strict: bool = False, chooser: Chooser | None = None, runs: bool = False) -> None:
         self._strict = strict
         self._runs = runs

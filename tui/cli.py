@@ -20,6 +20,7 @@ VERSION = "0.1.0"
 COMMANDS: dict[str, str] = {
     "talk": "Talk SMTP (or POP3) by hand; see what the keystrokes became on the wire.",
     "label": "Print every captured line of capture files with its label.",
+    "conversations": "List the conversations of capture files: who, when, how much, what was said.",
     "lab": "Start the lab alone, or run a program in it.",
     "doctor": "Say what this machine can do, and what mends the rest.",
 }
