@@ -50,6 +50,7 @@ class Asking(Exchange):
         self._secret = False  # the last client line held, or was, a credential
         self._by_lf = False  # ... and its lines end in LF, as a reply proved
         self._fresh = midstream  # no M3 line was written yet
+        self._turn_over = False  # the server answers what the client said in the middle of a session
         self._unknown: Pdu | None = None  # mail data of the UNKNOWN phase
         self._sasl_layer = False  # 235 was the last reply: the client may go on through a security layer
 
@@ -156,6 +157,15 @@ class Asking(Exchange):
                 return True
         if self._lost_commands and self._lost_tls():
             return True
+        if (
+            voice.offset == 0 and voice.peek(1) == b"\x16"
+        ):  # TLS from the first octet, though the server greeted in plain
+            encrypted = self._encrypted(voice)
+            if encrypted is None:
+                return False
+            if encrypted:
+                self._phase = Phase.RECORDS
+                return True
         data = voice.line()
         cut = ""
         if data is None:
@@ -401,6 +411,26 @@ class Asking(Exchange):
 
     # --- the middle of a session --------------------------------------------------------------------------------
 
+    def _prose(self, behind: bytes) -> bool | None:
+        """Whether what looks like a command (M1) is of a message that quotes one; ``None`` until the server speaks.
+
+        It is, when the same turn goes on with lines that are no commands and ends in a lone dot, and one reply follows.
+        """
+        if self._alone or (self._presuming and not self._ending):
+            return False
+        if not (self._turn_over or self._ending or self._asks.broken):
+            return None
+        lines = (b"\r\n" + behind).split(b"\r\n")[1:-1]
+        if b"." not in lines:
+            return False
+        for line in lines:
+            verb = commands.parse(line + b"\r\n", 2).verb
+            if verb in WAITS or verb == "BDAT":
+                return False  # what follows need not be commands
+            if not verb:
+                return line != b"."
+        return False
+
     def _unknown_line(self) -> bool:
         """Rules M1 to M3: a command, the end of mail data, or a line of mail data; all of it assumed."""
         voice = self._asks
@@ -431,9 +461,14 @@ class Asking(Exchange):
         end = line_end(data)
         gap = ("after-gap",) if voice.after_gap else ()
         if end and commands.parse(data[:-end] + b"\r\n", 2).complete:
-            self._phase = Phase.COMMAND  # M1
-            self._command_line(data, "", "assumed")
-            return True
+            prose = self._prose(voice.peek())
+            if prose is None:
+                voice.unpull(len(data))
+                return False
+            if not prose:
+                self._phase = Phase.COMMAND  # M1
+                self._command_line(data, "", "assumed")
+                return True
         pdu = self._unknown or voice.pdu("mail data")
         if data == b".\r\n" or (data == b".\n" and self._by_lf):
             odd = () if end == 2 else ("bare-lf", "nonstandard-eod")

@@ -197,10 +197,13 @@ class SmtpDialogue(Asking):
         if content is not None and content.answered(_is_command):  # D5, G5
             self._lost_commands = self._asks.after_gap or self._asks.broken
             self._mail_over()
-        if self._phase is Phase.UNKNOWN and not owed and self._asks.peek()[-1:] == b"\n":
-            self._by_lf = True  # answered without a CRLF
+        if self._phase is Phase.UNKNOWN and not owed and self._asks.waiting:
+            waits = self._asks.peek()
+            self._by_lf = self._by_lf or (waits.endswith(b"\n") and b"\r\n" not in waits)  # answered without a CRLF
+            self._turn_over = True
             while self._asks.waiting and self._ask():
                 pass
+            self._turn_over = False
         if self._lost_replies and owed:
             wanted = ONLY.get(code, "")
             if owed[0].what == "greeting" and code not in GREETING_CODES and not self._greeted_by_gap():
