@@ -139,6 +139,11 @@ class Messages:
         self._end(complete=False)
         return list(self._ready())
 
+    @property
+    def idle(self) -> bool:
+        """No message is being read."""
+        return self._message is None and not self._slots and not self._last
+
     def take_notes(self) -> list[Note]:
         """What is odd about the messages. Each is given once."""
         notes, self._notes[:] = self._notes[:], []
