@@ -192,8 +192,8 @@ class Asking(Exchange):
 
     def _lost_tls(self) -> bool:
         """STARTTLS and its reply may lie in a gap; a handshake record is proof enough."""
-        if self._asks.after_gap and self._asks.peek(2) == b"\x16\x03":
-            self._phase = Phase.TLS
+        if self._asks.after_gap and self._asks.peek(1) == b"\x16" and self._encrypted(self._asks):
+            self._phase = Phase.RECORDS
             return True
         return False
 
