@@ -21,6 +21,11 @@ COMMANDS: dict[str, str] = {
     "talk": "Talk SMTP (or POP3) by hand; see what the keystrokes became on the wire.",
     "label": "Print every captured line of capture files with its label.",
     "conversations": "List the conversations of capture files: who, when, how much, what was said.",
+    "mail": "Write the messages of capture files to a directory, octet for octet.",
+    "stream": "Write what one side of a conversation sent, as octets.",
+    "pairs": "Print commands with their replies, how long these took, and what pipelining saved.",
+    "account": "Account for every captured octet, layer by layer, and for each message.",
+    "notes": "List what is odd about capture files.",
     "lab": "Start the lab alone, or run a program in it.",
     "doctor": "Say what this machine can do, and what mends the rest.",
 }

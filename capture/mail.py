@@ -1,0 +1,631 @@
+"""Messages out of labelled lines: what DATA, BDAT, LMTP and the answers to RETR and TOP of POP3 carried.
+
+Claim: a message is exactly the octets with the role *user data* of its mail data (labels.md I4): stuffed dots are away,
+the lone dot is away, every other octet is as it was sent. What was not captured is a `Hole` with a place and a length,
+never closed in silence, and a message of which an octet, its beginning or its end is missing is never called complete.
+
+`Messages` takes updates and gives events in their order: `Piece` (octets of a message), `Ended` (no more octets of it)
+and `Told` (its reply came, or never will): memory does not grow with the size of messages, nor with their number.
+Several messages, of several conversations, may be under way at one time.
+
+* *DATA*: from the line behind the 354 to the lone dot. *BDAT*: all chunks of a transaction, up to LAST.
+* *POP3*: the lines of the response to RETR or TOP; what TOP gives may be the beginning of a message only, and says so.
+* *The envelope* is what MAIL and RCPT of the same transaction said; a MAIL that was refused does not replace it, nor
+  does an EHLO that was refused (RFC 5321 4.1.1.4, 4.1.4).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from capture.model import Conversation, Line, Missing, Role, Side, Span, Update
+from capture.pairs import Pair, Pairing, Unit
+
+HOLES = 1000  # listed of one message; what exceeds it is counted
+RECIPIENTS = 1000  # listed of one message: ten times what every server must take (RFC 5321 4.5.3.1.8)
+WAITING = 100  # messages of one conversation that wait for their reply; the others are told without
+FORGET = 65_000_000_000  # ns after a conversation closed: the analyzer waits for late octets no longer (LINGER_FIN)
+
+_UD = Role.USER_DATA
+_MAIL = frozenset({"MAIL", "SEND", "SOML", "SAML"})
+_HELLO = frozenset({"EHLO", "HELO", "LHLO"})
+_CUT = frozenset({"cut-by-gap", "incomplete"})
+
+
+class Hole(NamedTuple):
+    """Octets that were not captured.
+
+    at: how many octets of the message were captured before it; offset: in the stream; octets: on the wire, stuffed dots
+    included; whole: all of them are this message's, else the hole may hold its end, its beginning or something else.
+    """
+
+    at: int
+    offset: int
+    octets: int
+    whole: bool
+
+
+@dataclass(slots=True)
+class Recipient:
+    """An envelope recipient, and the reply code to its RCPT, ``""`` when it was not seen."""
+
+    address: str
+    code: str = ""
+
+
+@dataclass(slots=True)
+class Envelope:
+    """What was said of a message before it. mail_from None: no MAIL was captured; whole: nothing is missing between
+    MAIL and the message; more: recipients beyond `RECIPIENTS`."""
+
+    mail_from: str | None = None
+    recipients: list[Recipient] = field(default_factory=list)
+    whole: bool = True
+    more: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Message:
+    """A message, growing while its octets come. Do not change it.
+
+    ordinal: the n-th of its conversation, from 1; side: who sent it; command: ``DATA``, ``BDAT``, ``RETR 3``;
+    [offset, end): in the stream of its side, its control information included; octets: captured ones, without it;
+    began, ended: whether its first and its last octet are known to be its first and its last; ending: ``CRLF.CRLF``,
+    ``LAST``, ``nonstandard`` (the other side took it for the end all the same) or ``""``; replies: to its end, the
+    first line of each, several in LMTP; reply: the code of the last one; frames: first and last; time: ns; presumed:
+    that it begins here rests on what was not captured; across: stream offset on the other side behind what belongs to
+    it there: its last reply, or the RETR that asked for it; 0 if there is none.
+    """
+
+    conversation: int
+    side: Side
+    ordinal: int
+    command: str
+    envelope: Envelope
+    offset: int
+    time: int
+    frames: tuple[int, int]
+    end: int = 0
+    octets: int = 0
+    began: bool = True
+    ended: bool = False
+    presumed: bool = False
+    ending: str = ""
+    holes: list[Hole] = field(default_factory=list)
+    more_holes: int = 0
+    replies: list[str] = field(default_factory=list)
+    reply: str = ""
+    across: int = 0
+    facts: Conversation | None = None
+    _digest: hashlib._Hash = field(default_factory=hashlib.sha256)
+
+    @property
+    def complete(self) -> bool:
+        """Every octet from the first to the last is there."""
+        return self.began and self.ended and not self.holes and not self.presumed
+
+    @property
+    def sha256(self) -> str:
+        """Of the captured octets, gaps closed up; in hex."""
+        return self._digest.hexdigest()
+
+    @property
+    def why(self) -> tuple[str, ...]:
+        """Sentences: what it lacks to be complete."""
+        said = []
+        if not self.began:
+            said.append("The beginning of the message was not captured.")
+        if self.presumed:
+            said.append("That it begins here is presumed: nothing that was captured shows it.")
+        lost = sum(hole.octets for hole in self.holes)
+        if lost:
+            places = len(self.holes) + self.more_holes
+            said.append(f"{lost} octets in {places} place{'s' * (places != 1)} were not captured.")
+        if not self.ended:
+            said.append("The end of the message was not captured.")
+        return tuple(said)
+
+
+class Piece(NamedTuple):
+    """The next octets of a message."""
+
+    message: Message
+    octets: bytes
+
+
+class Ended(NamedTuple):
+    """No more octets of this message come."""
+
+    message: Message
+
+
+class Told(NamedTuple):
+    """Everything about this message is known, its reply too if there was one."""
+
+    message: Message
+
+
+Event = Piece | Ended | Told
+
+
+@dataclass(slots=True)
+class _Voice:
+    """One side: the end of its last line, gaps behind it, the message under way and the unit it is read from."""
+
+    end: int = 0
+    gaps: deque[Missing] = field(default_factory=deque)
+    last: str = ""  # the name of the last line's PDU
+    message: Message | None = None
+    unit: str = ""
+    chunk: int = 0  # octets of this BDAT chunk still to come
+    final: bool = False  # and it is the last one
+    retrieved: str = ""  # the unit of a response whose lines are a message
+
+
+class _Rest(NamedTuple):
+    """What is kept of an idle conversation that may say more: its number of messages, and where its sides ended."""
+
+    ordinal: int = 0
+    ends: tuple[int, int] = (0, 0)
+
+
+_NOTHING = _Rest()
+
+
+class _Talk:
+    """One conversation's messages."""
+
+    __slots__ = ("answers", "asked", "broken", "envelope", "events", "facts", "go_aheads", "ident", "ordinal",
+                 "pairing", "previous", "proposed", "voices", "waiting")  # fmt: skip
+
+    def __init__(self, ident: int, rest: _Rest) -> None:
+        self.ident, self.ordinal = ident, rest.ordinal
+        self.facts: Conversation | None = None
+        self.pairing = Pairing(ident)
+        self.voices = (_Voice(rest.ends[0]), _Voice(rest.ends[1]))
+        self.envelope: Envelope | None = None
+        self.previous: Envelope | None = None  # in force if the MAIL that was said last is refused
+        self.proposed: tuple[Side, str] | None = None  # the unit of that MAIL
+        self.waiting: dict[tuple[Side, str], Message] = {}  # ended messages without reply, by the unit that asks for it
+        self.answers: dict[tuple[Side, str], Recipient] = {}  # recipients without reply
+        self.events: list[Event] = []
+        self.asked = -1  # order of the last DATA
+        self.go_aheads: deque[int] = deque(maxlen=8)  # orders of the last 354s
+        self.broken = False  # a gap was passed
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is under way that another line would need to know of."""
+        under_way = self.waiting or self.envelope or any(voice.message for voice in self.voices)
+        return not under_way and not self.pairing.owing
+
+    @property
+    def rest(self) -> _Rest:
+        return _Rest(self.ordinal, (self.voices[0].end, self.voices[1].end))
+
+    def line(self, line: Line, octets: bytes | None = None) -> None:
+        """The next line; ``octets``: all of it is content, several lines of it."""
+        voice = self.voices[0 if line.side is Side.CLIENT else 1]
+        again = line.offset < voice.end
+        pairs = self.pairing.line(line)
+        if again:
+            self._again(line, voice)
+        else:
+            self._next(line, voice, octets)
+        for pair in pairs:
+            self._paired(pair)
+
+    def finish(self) -> None:
+        """Nothing more comes of this conversation."""
+        for voice in self.voices:
+            if voice.message is not None:
+                self._tail(voice, voice.message)
+                self._close(voice, told=False)
+        for pair in self.pairing.finish():
+            self._paired(pair)
+        for message in self.waiting.values():
+            self.events.append(Told(message))
+        self.waiting.clear()
+
+    # --- lines --------------------------------------------------------------------------------------------------
+
+    def _again(self, line: Line, voice: _Voice) -> None:
+        """The end of the mail data lies in the gap behind this line (rule G5)."""
+        message = voice.message
+        if message is not None and "eod-in-gap" in line.flags and voice.unit == line.pdu.ident:
+            self._tail(voice, message)
+            self._close(voice)
+
+    def _next(self, line: Line, voice: _Voice, octets: bytes | None) -> None:
+        gap = line.offset - voice.end
+        gap_at, voice.end = voice.end, line.offset + len(line.data)
+        self.broken = self.broken or gap > 0
+        while voice.gaps and voice.gaps[0].offset < line.offset:
+            voice.gaps.popleft()
+        name = line.pdu.name
+        message = voice.message
+        if message is not None and line.pdu.ident != voice.unit:
+            message = self._other_unit(line, voice, message, gap_at, gap)
+        elif message is not None and gap:
+            self._hole(message, Hole(message.octets, gap_at, gap, whole=True))
+            voice.chunk = max(0, voice.chunk - gap)
+        if gap and message is None and self.envelope is not None and name != "mail data":
+            self.envelope.whole = False
+        if name == "mail data":
+            if message is None:
+                message = self._begin(line, voice, "DATA", gap_at, gap, voice.last == "DATA command")
+            self._content(line, voice, message, octets)
+            if _ends(line):
+                message.ended = True
+                message.ending = "nonstandard" if "nonstandard-eod" in line.flags else "CRLF.CRLF"
+                self._close(voice)
+            elif "eod-in-gap" in line.flags:
+                self._tail(voice, message)
+                self._close(voice)
+        elif name == "BDAT command":
+            self._bdat(line, voice, gap_at, gap)
+        elif name == "+OK response":
+            self._response(line, voice, octets, gap_at, gap)
+        elif name == "354 reply":
+            self.go_aheads.append(line.order)
+        elif name.endswith(" command"):
+            self._command(line, name.removesuffix(" command"))
+        voice.last = name
+
+    def _other_unit(self, line: Line, voice: _Voice, message: Message, gap_at: int, gap: int) -> Message | None:
+        """A unit begins that the message under way is not read from."""
+        bdat = message.command == "BDAT"
+        if gap:
+            whole = bdat and gap <= voice.chunk
+            self._hole(message, Hole(message.octets, gap_at, gap, whole))
+            voice.chunk = max(0, voice.chunk - gap)
+            if bdat and voice.final and not voice.chunk:
+                message.ended, message.ending = whole, "LAST" if whole else ""
+                self._close(voice)
+                return None
+        verb = line.pdu.name.removesuffix(" command")
+        if bdat and verb not in _MAIL and verb not in _HELLO and verb not in ("RSET", "mail data"):
+            return message
+        self._close(voice, told=False)
+        return None
+
+    def _begin(self, line: Line, voice: _Voice, command: str, gap_at: int, gap: int, behind: bool) -> Message:
+        """A message begins with this line. behind: what stands before the gap, or the line, is what leads to it."""
+        self.ordinal += 1
+        envelope, self.envelope = self.envelope or Envelope(), None
+        self.previous = self.proposed = None
+        message = voice.message = Message(
+            self.ident, line.side, self.ordinal, command, envelope, line.offset, line.time, _frames(line)
+        )
+        message.facts = self.facts
+        message.presumed = command == "DATA" and "assumed" in line.flags and self._doubtful(line)
+        voice.unit = line.pdu.ident
+        if gap:
+            message.offset = gap_at
+            message.began = behind
+            self._hole(message, Hole(0, gap_at, gap, whole=behind))
+        if "start-missing" in line.flags:
+            message.began = False
+        return message
+
+    def _doubtful(self, line: Line) -> bool:
+        """Whether nothing shows that an assumed message begins here.
+
+        Where the other side was captured, a 354 must stand between the DATA and this line, unless everything before was
+        captured too; where it was not, its word is taken as given (rule O1).
+        """
+        if self.pairing.saying(line.side.other) is None:
+            return False
+        if any(self.asked < order < line.order for order in self.go_aheads):
+            return False
+        return self.broken or self.facts is None or self.facts.midstream
+
+    def _content(self, line: Line, voice: _Voice, message: Message, octets: bytes | None = None) -> None:
+        """The user data of a line are octets of the message."""
+        message.end = voice.end
+        if line.frames:
+            message.frames = (message.frames[0], line.frames[-1])
+        data = user_data(line) if octets is None else octets
+        if data:
+            message.octets += len(data)
+            message._digest.update(data)
+            self.events.append(Piece(message, data))
+
+    def _bdat(self, line: Line, voice: _Voice, gap_at: int, gap: int) -> None:
+        """A chunk's header line, or octets of the chunk (RFC 3030 2)."""
+        if line.spans and line.spans[0].field == "verb":
+            size, last = _chunk(line)
+            if size < 0:
+                return  # no chunk follows a line that is no BDAT
+            message = voice.message or self._begin(line, voice, "BDAT", gap_at, gap, behind=False)
+            voice.unit, voice.chunk, voice.final = line.pdu.ident, size, last
+            message.end = voice.end
+        elif voice.message is not None and voice.unit == line.pdu.ident:
+            message = voice.message
+            voice.chunk = max(0, voice.chunk - len(line.data))
+            self._content(line, voice, message)
+        else:
+            return
+        if voice.final and not voice.chunk:
+            message.ended, message.ending = True, "LAST"
+            self._close(voice)
+
+    def _response(self, line: Line, voice: _Voice, octets: bytes | None, gap_at: int, gap: int) -> None:
+        """A line of a POP3 response: is it one of a message?"""
+        message = voice.message
+        asked = self.pairing.answering(line.side)
+        if line.spans and line.spans[0].field == "status-indicator":
+            voice.retrieved = line.pdu.ident if asked is not None and asked.verb in ("RETR", "TOP") else ""
+            return
+        content = octets is not None or any(span.role is _UD for span in line.spans)
+        if message is None:
+            if not content and voice.retrieved != line.pdu.ident:
+                return
+            command = _words(asked) if asked is not None else "RETR"
+            message = self._begin(line, voice, command, gap_at, gap, voice.last == "+OK response")
+            status = self.pairing.saying(line.side)
+            if status is not None:
+                _answer(message, status)
+            message.across = asked.end if asked is not None else 0
+        self._content(line, voice, message, octets)
+        if _ends(line):
+            message.ended = True
+            message.ending = "nonstandard" if "nonstandard-eod" in line.flags else "CRLF.CRLF"
+            self._close(voice, told=False)
+
+    def _tail(self, voice: _Voice, message: Message) -> None:
+        """The gaps behind the last line belong to a message that has not ended there."""
+        while voice.gaps:
+            gap = voice.gaps.popleft()
+            if gap.offset >= voice.end:
+                whole = message.command == "BDAT" and gap.length <= voice.chunk
+                self._hole(message, Hole(message.octets, gap.offset, gap.length, whole))
+                voice.end = gap.offset + gap.length
+                voice.chunk = max(0, voice.chunk - gap.length)
+                if whole and voice.final and not voice.chunk:
+                    message.ended, message.ending = True, "LAST"
+
+    def _hole(self, message: Message, hole: Hole) -> None:
+        message.end = max(message.end, hole.offset + hole.octets)
+        if len(message.holes) < HOLES:
+            message.holes.append(hole)
+        else:
+            message.more_holes += 1
+
+    def _close(self, voice: _Voice, *, told: bool = True) -> None:
+        """No more octets. told: a reply is due."""
+        message = voice.message
+        if message is None:
+            return
+        voice.message, voice.final, voice.chunk = None, False, 0
+        self.events.append(Ended(message))
+        if told and not message.replies and len(self.waiting) < WAITING:
+            self.waiting[message.side, voice.unit] = message
+        else:
+            self.events.append(Told(message))
+
+    # --- the envelope -------------------------------------------------------------------------------------------
+
+    def _command(self, line: Line, verb: str) -> None:
+        key = line.side, line.pdu.ident
+        if verb in _MAIL:
+            self.previous = self.envelope
+            self.envelope = Envelope(_path(line, "reverse-path"))
+            self.proposed = key
+        elif verb == "RCPT":
+            if self.envelope is None:
+                self.envelope = Envelope(whole=False)
+            path = _path(line, "forward-path")
+            if path is not None and len(self.envelope.recipients) < RECIPIENTS:
+                self.answers[key] = recipient = Recipient(path)
+                self.envelope.recipients.append(recipient)
+                if len(self.answers) > RECIPIENTS:
+                    self.answers.pop(next(iter(self.answers)))
+            else:
+                self.envelope.more += 1
+        elif verb == "RSET":
+            self._reset()
+        elif verb == "DATA":
+            self.asked = line.order
+
+    def _reset(self) -> None:
+        self.envelope = self.previous = self.proposed = None
+        self.answers.clear()
+
+    def _paired(self, pair: Pair) -> None:
+        """A reply: to a recipient, to a MAIL, to a message."""
+        command, reply = pair.command, pair.reply
+        if command is None:
+            return
+        key = command.side, command.ident
+        recipient = self.answers.pop(key, None)
+        if recipient is not None and reply is not None:
+            recipient.code = reply.code
+        if key == self.proposed and reply is not None and not reply.code.startswith("2"):
+            self._refused()
+        if command.verb in _HELLO and reply is not None and reply.code.startswith("2"):
+            self._reset()
+        message = self.waiting.get(key)
+        if message is None:
+            self._answered_early(pair, command)
+            return
+        if reply is not None:
+            _answer(message, reply)
+        if pair.final:
+            del self.waiting[key]
+            self.events.append(Told(message))
+
+    def _answered_early(self, pair: Pair, asked: Unit) -> None:
+        """The server need not wait for the octets of the last chunk to refuse it."""
+        for voice in self.voices:
+            message = voice.message
+            if message is not None and asked.last and voice.unit == asked.ident and pair.reply is not None:
+                _answer(message, pair.reply)
+
+    def _refused(self) -> None:
+        """The MAIL said last is refused: what was in force before it is in force again."""
+        if self.previous is not None and self.envelope is not None:
+            self.previous.recipients += self.envelope.recipients
+            self.envelope = self.previous
+        self.previous = self.proposed = None
+
+
+class Messages:
+    """The messages of a capture: `feed` it what the analyzer says (with runs or without)."""
+
+    def __init__(self) -> None:
+        self._talks: dict[int, _Talk] = {}
+        self._rests: dict[int, _Rest] = {}
+        self._closed: deque[tuple[int, int]] = deque()  # when, which
+        self._known: set[int] = set()  # those in that queue
+        self._now = 0
+
+    def feed(self, update: Update) -> Iterator[Event]:
+        """What this update adds to messages."""
+        ended: list[int] = []
+        for fact in update.conversations:
+            self._now = max(self._now, fact.end)
+            talk = self._talks.get(fact.ident)
+            if talk is not None:
+                talk.facts = talk.pairing.facts = fact
+            if fact.closed:
+                ended.append(fact.ident)
+        facts = {fact.ident: fact for fact in update.conversations} if update.lines or update.runs else {}
+        touched: dict[int, _Talk] = {}
+        for gap in update.gaps:
+            talk = touched[gap.conversation] = self._of(gap.conversation, facts)
+            talk.voices[0 if gap.side is Side.CLIENT else 1].gaps.append(gap)
+            talk.pairing.gap(gap)
+        for line, octets in _rows(update):
+            talk = self._of(line.conversation, facts)
+            talk.line(line, octets)
+            if talk.events:
+                yield from talk.events
+                talk.events.clear()
+        for talk in touched.values():
+            talk.pairing.pass_gaps()
+        for note in update.notes:
+            if note.kind == "conversation-limit":
+                yield from self._finish(note.conversation)
+        for ident in ended:
+            self._rest(ident)
+        while self._closed and self._now - self._closed[0][0] > FORGET:
+            ident = self._closed.popleft()[1]
+            yield from self._finish(ident)
+            self._rests.pop(ident, None)
+            self._known.discard(ident)
+
+    def finish(self) -> Iterator[Event]:
+        """Nothing more comes of any conversation."""
+        for ident in list(self._talks):
+            yield from self._finish(ident)
+        self._rests.clear()
+
+    def _of(self, ident: int, facts: dict[int, Conversation]) -> _Talk:
+        talk = self._talks.get(ident)
+        if talk is None:
+            talk = self._talks[ident] = _Talk(ident, self._rests.pop(ident, _NOTHING))
+            talk.facts = talk.pairing.facts = facts.get(ident)
+        return talk
+
+    def _finish(self, ident: int) -> Iterator[Event]:
+        talk = self._talks.pop(ident, None)
+        if talk is None:
+            return
+        talk.finish()
+        self._rests[ident] = talk.rest
+        yield from talk.events
+
+    def _rest(self, ident: int) -> None:
+        """A conversation closed. Late lines may come, but an idle one needs little to go on."""
+        if ident not in self._known:
+            self._known.add(ident)
+            self._closed.append((self._now, ident))
+        talk = self._talks.get(ident)
+        if talk is not None and talk.idle:
+            del self._talks[ident]
+            self._rests[ident] = talk.rest
+
+
+def _rows(update: Update) -> Iterable[tuple[Line, bytes | None]]:
+    """Lines and runs, those of one side in order of offset, else in the order in which they were made."""
+    if not update.runs:
+        return ((line, None) for line in update.lines)
+    return _merged(update)
+
+
+def _merged(update: Update) -> Iterator[tuple[Line, bytes | None]]:
+    runs: dict[tuple[int, Side], deque[Line]] = {}
+    for run in update.runs:
+        line = Line(run.conversation, run.side, run.number, run.offset, run.data, run.pdu, (), run.flags, False,
+                    frames=run.frames, time=run.time, order=run.order)  # fmt: skip
+        runs.setdefault((run.conversation, run.side), deque()).append(line)
+    for line in update.lines:
+        before = runs.get((line.conversation, line.side))
+        while before and before[0].offset < line.offset:
+            run_line = before.popleft()
+            yield run_line, run_line.data
+        yield line, None
+    for rest in runs.values():
+        for line in rest:
+            yield line, line.data
+
+
+def user_data(line: Line) -> bytes:
+    """The octets of a line that its layer carries for the one above."""
+    data, spans = line.data, line.spans
+    first = next((place for place, span in enumerate(spans) if span.role is _UD), len(spans))
+    if all(span.role is _UD for span in spans[first:]):
+        return data if first == 0 else data[spans[first - 1].end :]
+    return b"".join(data[span.start : span.end] for span in spans if span.role is _UD)
+
+
+def _ends(line: Line) -> bool:
+    """Whether this is the lone dot; a dot at a gap, or where the capture ends, may have had more behind it."""
+    return bool(line.spans) and line.spans[0].field == "eod-dot" and _CUT.isdisjoint(line.flags)
+
+
+def _frames(line: Line) -> tuple[int, int]:
+    return (line.frames[0], line.frames[-1]) if line.frames else (0, 0)
+
+
+def _answer(message: Message, reply: Unit) -> None:
+    """One more reply; its first line as one character for each octet."""
+    if len(message.replies) < RECIPIENTS:
+        message.replies.append(reply.text.rstrip(b"\r\n").decode("latin-1"))
+    message.reply = reply.code
+    message.across = reply.end
+
+
+def _words(unit: Unit) -> str:
+    return unit.text.strip().decode("latin-1")
+
+
+def _span(line: Line, name: str) -> Span | None:
+    return next((span for span in line.spans if span.field == name), None)
+
+
+def _chunk(line: Line) -> tuple[int, bool]:
+    """Size and LAST of a BDAT line; -1 when it is no such line."""
+    size = _span(line, "chunk-size")
+    if size is None or "syntax" in line.flags:
+        return -1, False
+    return int(line.data[size.start : size.end]), _span(line, "last") is not None
+
+
+def _path(line: Line, name: str) -> str | None:
+    """The address of a path, without brackets; None when the line lacks it, or may lack a part of it."""
+    span = _span(line, name)
+    if span is None or not _CUT.isdisjoint(line.flags):
+        return None
+    path = line.data[span.start : span.end]
+    if path[:1] == b"<" and path[-1:] == b">":
+        path = path[1:-1]
+    try:
+        return path.decode()  # RFC 6531 3.3
+    except UnicodeDecodeError:
+        return path.decode("latin-1")

@@ -1,0 +1,94 @@
+"""``wiretalk notes``: the oddities of a capture, each with its place, a sentence and a source.
+
+Claim: every note is printed, in the order in which it was made; a note is data of ours: its sentence holds numbers and
+names, no captured text. The octets that a note keeps (the other copy, in a conflict) may be secret: how many they are
+is printed, and they themselves, in hex, only when asked for.
+
+As JSON, one object a line: ``{"kind", "text", "frame": n|null, "conversation": n|null, "side": "C"|"S"|null, "offset":
+n|null, "octets": n, "sentence", "citation"}``, with ``"hex"`` when octets are asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import TextIO
+
+from capture.analyzer import Analyzer
+from capture.errors import ExitCode
+from capture.export.text import visible
+from capture.glossary import explain
+from capture.model import Note
+from tui.reading import Reading
+
+OCTETS = 64  # of a note's octets that are shown in hex
+HEADING = f"{'frame':>9}  {'conv':>5}  {'side':4}  {'offset':>10}  {'kind':20}  what"
+
+
+def note_files(
+    files: Sequence[str],
+    form: str,
+    out: TextIO,
+    err: TextIO,
+    *,
+    conversation: int | None = None,
+    octets: bool = False,
+) -> int:
+    """Print the notes on ``files`` as ``form`` (``table`` or ``jsonl``) to ``out``; octets: those that notes keep too.
+
+    Returns an `ExitCode`: OK, NOTHING_FOUND (nothing is odd), USAGE (a file is damaged). Raises `CaptureError`.
+    """
+    analyzer, reading, found, kinds = Analyzer(runs=True), Reading(files, err), False, dict[str, int]()
+
+    def tell(notes: Iterable[Note]) -> None:
+        nonlocal found
+        for note in notes:
+            if conversation is None or note.conversation == conversation:
+                if not found and form == "table":
+                    out.write(HEADING + "\n")
+                found = True
+                kinds[note.kind] = kinds.get(note.kind, 0) + 1
+                out.write(FORMATS[form](note, octets) + "\n")
+
+    for batch in reading.batches():
+        tell(analyzer.feed_all(batch).notes)
+    tell(analyzer.finish().notes)
+    tell(reading.notes)
+    if form == "table":
+        for kind, count in sorted(kinds.items()):
+            entry = explain(kind)
+            out.write(f"{count} × {kind}: {entry.sentence} ({entry.citation})\n")
+    if reading.damaged:
+        return ExitCode.USAGE
+    if not found:
+        err.write("wiretalk: nothing odd in this capture.\n")
+    return ExitCode.OK if found else ExitCode.NOTHING_FOUND
+
+
+def _json(note: Note, octets: bool) -> str:
+    entry = explain(note.kind)
+    return json.dumps(
+        {
+            "kind": note.kind,
+            "text": note.text,
+            "frame": note.frame or None,
+            "conversation": note.conversation or None,
+            "side": note.side.value if note.side is not None else None,
+            "offset": note.offset if note.offset >= 0 else None,
+            "octets": len(note.octets),
+            "sentence": entry.sentence,
+            "citation": entry.citation,
+            **({"hex": note.octets[:OCTETS].hex()} if octets else {}),
+        }
+    )
+
+
+def _row(note: Note, octets: bool) -> str:
+    frame, talk = str(note.frame or ""), str(note.conversation or "")
+    side, offset = note.side.value if note.side is not None else "", str(note.offset) if note.offset >= 0 else ""
+    text = visible(note.text.encode("latin-1", "replace"))  # a file's name may stand in it
+    text += f"  {note.octets[:OCTETS].hex(' ')}" if octets and note.octets else ""
+    return f"{frame:>9}  {talk:>5}  {side:4}  {offset:>10}  {note.kind:20}  {text}"
+
+
+FORMATS: dict[str, Callable[[Note, bool], str]] = {"table": _row, "jsonl": _json}

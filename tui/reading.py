@@ -1,0 +1,47 @@
+"""Capture files on their way through a command, and what a command prints on its way out.
+
+Claim: several files are one capture, in order of time; what is odd about them is told on standard error behind what
+they held; and a reader that goes away (``| head``) ends a command without a word.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn, TextIO
+
+from capture.model import Frame, Note
+from capture.sources.files import DAMAGE
+from capture.sources.several import read_all
+
+
+class Reading:
+    """Iterate `batches` once; ``damaged`` and ``notes`` (on the files themselves) are known at its end."""
+
+    def __init__(self, files: Sequence[str], err: TextIO) -> None:
+        self._files, self._err = files, err
+        self.damaged = False
+        self.notes: list[Note] = []
+
+    def batches(self) -> Iterator[list[Frame]]:
+        """The frames, many at a time. Raises `CaptureError` for a file that is no capture at all."""
+        with read_all(self._files) as capture:
+            yield from capture.batches()
+        self.notes = capture.notes
+        for note in self.notes:
+            self.damaged = self.damaged or note.kind in DAMAGE
+            self._err.write(f"wiretalk: {note.text}\n")
+
+
+def end(work: Callable[[], int]) -> NoReturn:
+    """Do the work of a command that prints, and end the process with its exit code."""
+    try:
+        code = work()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader went away (| head): nothing to say, and nothing more to write at interpreter exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 128 + signal.SIGPIPE
+    raise SystemExit(code)
