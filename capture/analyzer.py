@@ -20,7 +20,7 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Iterable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from capture import exported
 from capture.carrier import Carrier
@@ -36,7 +36,9 @@ from capture.talk import Chooser, News, Talk, Tally
 
 LINGER = 1_000_000_000  # ns after a RST; longer than any reordering
 LINGER_FIN = 60_000_000_000  # ns after two FINs with something missing: a host sends again for about so long (RFC 6298)
+WAITING = 16 << 20  # octets that wait behind holes, of all conversations; one of them alone may have a quarter of it
 OPEN = 32_768  # conversations; a half-open one costs about 2.5 kB
+ALARMS = 1024  # besides four for each open conversation; beyond, those of finished ones are thrown out
 REMEMBERED = 16_384  # closed ones; their late segments come soon or never
 MAIL_PORTS = frozenset({24, 25, 110, 143, 465, 587, 993, 995, 1025, 1110, 1143, 2525, 2526, 8025})
 
@@ -249,6 +251,8 @@ class Analyzer:
         return Segment(frame.number, frame.time, *ends, number, answer, ACK, 0, record.data, record.at)
 
     def _observe(self, segment: Segment, news: News, facts: list[Conversation]) -> None:
+        if self._tally.waiting.octets > WAITING:
+            self._relieve(news, facts)
         talk = self._talk(segment, news, facts)
         before = len(news)
         talk.feed(segment, news)
@@ -370,6 +374,9 @@ class Analyzer:
 
     def _alarm(self, time: int, talk: Talk, *, close: bool) -> None:
         self._alarm_count += 1
+        if len(self._alarms) > ALARMS + 4 * len(self._open):
+            self._alarms = [alarm for alarm in self._alarms if alarm[3].stream is not None]
+            heapify(self._alarms)
         heappush(self._alarms, (time, self._alarm_count, close, talk))
 
     def _pass_time(self, time: int, news: News, facts: list[Conversation], segment: Segment | None = None) -> None:
@@ -401,6 +408,16 @@ class Analyzer:
                 self._note_waiting(talk)
                 talk.changed()
                 facts.append(talk.facts())
+
+    def _relieve(self, news: News, facts: list[Conversation]) -> None:
+        """Too much waits behind holes: those conversations of which most waits are gone on with, until half is left."""
+        streams = [(talk.stream, talk) for talk in self._open.values() if talk.stream is not None and talk.stream.held]
+        for stream, talk in sorted(streams, key=lambda pair: -pair[0].held):
+            if self._tally.waiting.octets <= WAITING // 2:
+                return
+            talk.take(stream.relieve(), news)
+            talk.changed()
+            facts.append(talk.facts())
 
     def _forget(self, news: News, facts: list[Conversation]) -> None:
         """Too many are open: a quarter of them, silent longest, are finished."""

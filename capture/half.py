@@ -19,6 +19,16 @@ MASK = 0xFFFFFFFF
 WINDOW = 1 << 30  # RFC 7323 2.3: no window is larger; a number farther off belongs to no octet of this stream
 HISTORY = 32 << 10  # delivered octets kept to compare with later copies: a few windows of a mail session
 GAPS = 64  # declared gaps kept to recognise octets that come after all
+PIECE_OCTETS = 256  # what a waiting piece costs besides its own octets
+
+
+class Waiting:
+    """How much waits behind holes, of all conversations that share this. octets: with `PIECE_OCTETS` for each piece."""
+
+    __slots__ = ("octets",)
+
+    def __init__(self) -> None:
+        self.octets = 0
 
 
 class Piece(NamedTuple):
@@ -58,6 +68,7 @@ class Half:
         "_gaps",
         "_history",
         "_history_octets",
+        "_waiting",
         "acked",
         "base",
         "cuts",
@@ -77,8 +88,9 @@ class Half:
         "synchronised",
     )
 
-    def __init__(self, side: Side) -> None:
+    def __init__(self, side: Side, waiting: Waiting) -> None:
         self.side = side
+        self._waiting = waiting
         self.base = -1  # unknown
         self.expected = -1  # sequence number of `next`
         self.next = 0
@@ -166,6 +178,7 @@ class Half:
     def _keep(self, piece: Piece) -> None:
         insort(self.held, piece)
         self.held_octets += len(piece.data)
+        self._waiting.octets += len(piece.data) + PIECE_OCTETS
 
     def _over(self, start: int, end: int) -> list[Piece]:
         """The waiting pieces that share octets with ``[start, end)``."""
@@ -222,6 +235,7 @@ class Half:
         """The first waiting piece, which stands at `next`, goes out."""
         piece = self.held.pop(0)
         self.held_octets -= len(piece.data)
+        self._waiting.octets -= len(piece.data) + PIECE_OCTETS
         return self.deliver(piece.data, piece.frame, piece.time, piece.at)
 
     def deliver(self, data: bytes, frame: int, time: int, at: int) -> Chunk:
@@ -237,6 +251,15 @@ class Half:
         self._history_octets = size
         self._advance(offset + len(data))
         return Chunk(self.side, offset, data, frame, time, at)
+
+    def cut(self, cut: Cut) -> None:
+        """A frame had these octets on the wire and not in the capture. Cuts that touch and waited alike are one."""
+        last = self.cuts[-1] if self.cuts else None
+        if last is not None and last.offset <= cut.offset <= last.end and last.need >= cut.need:
+            if cut.end > last.end:
+                self.cuts[-1] = last._replace(end=cut.end)
+            return
+        insort(self.cuts, cut)
 
     def skip(self, end: int, frame: int, time: int) -> Gap:
         """The octets up to ``end`` are declared missing."""

@@ -16,14 +16,15 @@ The rules, and where they come from:
 * *The end.* One octet acknowledged behind the last one captured is a FIN that was not captured (a FIN takes one number,
   RFC 9293 3.4). Octets in a RST are not the stream's (RFC 9293 3.5.2).
 
-What waits is bounded by `HELD_OCTETS` and `HELD_PIECES`; beyond them the first hole is declared, with a note.
+What waits is bounded by `HELD_OCTETS` and `HELD_PIECES`; beyond them the first hole is declared, with a note. What
+waits in all conversations together is counted in a `Waiting` that they share; who bounds it calls `relieve`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from capture.half import MASK, WINDOW, Cut, Half, Mark, Piece
+from capture.half import MASK, WINDOW, Cut, Half, Mark, Piece, Waiting
 from capture.model import ACK, FIN, RST, SYN, Chunk, Gap, Note, Segment, Side
 
 PATIENCE_SEGMENTS = 64
@@ -42,9 +43,10 @@ class Stream:
 
     __slots__ = ("_client", "_count", "_now", "_server", "reset")
 
-    def __init__(self) -> None:
-        self._client = Half(Side.CLIENT)
-        self._server = Half(Side.SERVER)
+    def __init__(self, waiting: Waiting | None = None) -> None:
+        waiting = waiting or Waiting()
+        self._client = Half(Side.CLIENT, waiting)
+        self._server = Half(Side.SERVER, waiting)
         self._count = 0
         self._now = 0
         self.reset = False  # a RST was seen
@@ -169,6 +171,18 @@ class Stream:
         self._now = max(self._now, time)
         return self._expired([])
 
+    @property
+    def held(self) -> int:
+        """Octets of both sides that wait behind a hole."""
+        return self._client.held_octets + self._server.held_octets
+
+    def relieve(self) -> list[Item]:
+        """Too much waits in all conversations together: this one's holes are declared, with a note."""
+        text = f"{self.held} octets wait behind a hole, and too many in other conversations; it is declared missing."
+        half = self._client if self._client.held_octets >= self._server.held_octets else self._server
+        frame = half.held[0].frame if half.held else 0
+        return [Note("held-limit", text, frame, 0, half.side, half.next), *self.finish()]
+
     def finish(self) -> list[Item]:
         """No segment comes any more: every hole is a gap, everything that waits goes out."""
         out: list[Item] = []
@@ -248,8 +262,7 @@ class Stream:
                 mine.excused = -1
         if segment.missing and offset + size > mine.next:
             start = offset + len(segment.payload)
-            mine.cuts.append(Cut(start, offset + size, segment.frame, segment.time, need))
-            mine.cuts.sort()
+            mine.cut(Cut(start, offset + size, segment.frame, segment.time, need))
 
     def _released(self, out: list[Item]) -> list[Item]:
         """Everything that waits for nothing any more goes out, side by side until nobody moves."""
@@ -284,7 +297,7 @@ class Stream:
         while moved:
             moved = False
             for half in (self._client, self._server):
-                full = half.held_octets > HELD_OCTETS or len(half.held) > HELD_PIECES
+                full = half.held_octets > HELD_OCTETS or len(half.held) + len(half.cuts) > HELD_PIECES
                 if full or (half.settled and half.marks and self._old(half.marks[0].segments, half.marks[0].time)):
                     if full:
                         half.settled = True
@@ -341,4 +354,5 @@ def _believed(segment: Segment, mine: Half, other: Half) -> bool:
 
 def _full(half: Half) -> Note:
     text = f"{half.held_octets} octets in {len(half.held)} pieces wait behind a hole; it is declared missing."
-    return Note("held-limit", text, half.held[0].frame, 0, half.side, half.next)
+    frame = half.held[0].frame if half.held else half.cuts[0].frame
+    return Note("held-limit", text, frame, 0, half.side, half.next)

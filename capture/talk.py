@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import NamedTuple, Protocol
 
 from capture import runs
+from capture.half import Waiting
 from capture.model import (
     Chunk,
     Conversation,
@@ -40,10 +41,11 @@ class Chooser(Protocol):
 class Tally:
     """How many octets the analyzer delivered, of all conversations: the order of capture. A gap counts as one."""
 
-    __slots__ = ("octets",)
+    __slots__ = ("octets", "waiting")
 
     def __init__(self) -> None:
         self.octets = 0
+        self.waiting = Waiting()
 
 
 class Heard(NamedTuple):
@@ -131,7 +133,7 @@ class Talk:
         self.reset = False  # and it was a RST
         self.alarm: int | None = None  # when it is looked at again, ns
         self.protocol = ""
-        self.stream: Stream | None = Stream()
+        self.stream: Stream | None = Stream(tally.waiting)
         self.expects = (-1, -1)  # once finished: the sequence numbers that would have come next
         self._tally, self._chooser, self._strict = tally, chooser, strict
         self._runs: list[Run] | None = [] if in_runs else None  # where its dialogue puts them
