@@ -135,10 +135,16 @@ class GhostText(Suggester):
         super().__init__(use_cache=False, case_sensitive=True)
         self.guide = Guide()
 
-    async def get_suggestion(self, value: str) -> str | None:
+    def complete(self, value: str) -> str | None:
+        """The line that ``value`` is the beginning of, or None."""
+        if not value:
+            return None
         for line in (self.guide.next.line or "", *self.guide.verbs):
             if line.casefold().startswith(value.casefold()) and len(line) > len(value):
                 # What was typed stays as typed: the wire gets those octets, not ours.
                 rest, verb = line[len(value) :], len(line.split(" ")[0]) - len(value)
                 return value + (rest[:verb].lower() + rest[verb:] if value.islower() and verb > 0 else rest)
         return None
+
+    async def get_suggestion(self, value: str) -> str | None:
+        return self.complete(value)

@@ -73,6 +73,43 @@ async def test_the_grey_line_is_taken_with_the_right_arrow(opened: Opener) -> No
         assert prompt.value == "mail FROM:<you'll-never-know@student.example>"
 
 
+def press_at_once(pilot: Screened, *keys: str) -> None:
+    """Keys that are all there before the first is looked at, as from a terminal that pastes without saying so."""
+    for key in keys:
+        event = events.Key(key, key if len(key) == 1 else None)
+        event.set_sender(pilot.app)
+        pilot.app.post_message(event)
+
+
+async def test_lines_typed_faster_than_the_screen_are_sent_as_typed(opened: Opener) -> None:
+    async with opened() as pilot:
+        lines = [f"NOOP{number}" for number in range(8)]
+        press_at_once(pilot, *(key for line in lines for key in (*line, "enter")), *"QU")
+        await until(pilot, lambda: len(fake(pilot).sent) >= len(lines))
+        assert fake(pilot).sent == lines
+        assert talk(pilot).prompt.value == "QU"
+        assert talk(pilot).prompt.history == lines
+
+
+@pytest.mark.parametrize("key", ["right", "tab"])
+async def test_a_suggestion_is_taken_however_fast_enter_follows(opened: Opener, key: str) -> None:
+    async with opened() as pilot:
+        prompt = talk(pilot).prompt
+        await until(pilot, lambda: prompt.placeholder == "HELO your-pc")
+        press_at_once(pilot, *"HE", key, "enter", *"RSEx", "backspace", *"T", "enter", "up", "up")
+        await until(pilot, lambda: len(fake(pilot).sent) >= 2)
+        assert fake(pilot).sent == ["HELO your-pc", "RSET"]
+        assert prompt.value == "HELO your-pc"
+
+
+async def test_the_grey_line_is_not_offered_twice(opened: Opener) -> None:
+    async with opened() as pilot:
+        await until(pilot, lambda: talk(pilot).prompt.placeholder == "HELO your-pc")
+        press_at_once(pilot, "right", "enter", "right", "x", "enter")
+        await until(pilot, lambda: len(fake(pilot).sent) >= 2)
+        assert fake(pilot).sent == ["HELO your-pc", "x"]
+
+
 async def test_history_goes_back_and_forth_and_keeps_the_draft(opened: Opener) -> None:
     async with opened() as pilot:
         for line in ("HELO a", "NOOP"):

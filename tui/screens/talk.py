@@ -19,7 +19,7 @@ from textual.widgets import Input, Static
 
 from capture.errors import WiretalkError
 from capture.model import Line, Update
-from tui.dialog import Kind, hide
+from tui.dialog import Kind
 from tui.messages import Closed, Event, Failed, Opened, Received, Said, Status
 from tui.render import safe_text
 from tui.screens.base import Place
@@ -187,17 +187,11 @@ class TalkScreen(Place):
 
     @on(Input.Submitted, "#prompt")
     def submitted(self, event: Input.Submitted) -> None:
-        self.say_line(event.value)
-        event.input.value = ""
+        self._outgoing.put_nowait(event.value)
 
     def say_line(self, text: str) -> None:
-        """Send a line, as typed."""
-        guide = self.prompt.ghost.guide
-        octets = text.encode("utf-8", "replace")
-        if guide.asks_secret or hide(octets) != octets:
-            self.prompt.remember("")
-        else:
-            self.prompt.remember(text)
+        """Send a line, as if typed."""
+        self.prompt.remember(text)
         self._outgoing.put_nowait(text)
 
     @work(group="typist", exit_on_error=True)

@@ -165,10 +165,27 @@ class Prompt(Input):
         self.placeholder = suggestion.line or ""
 
     def remember(self, text: str) -> None:
-        """Keep a sent line for ↑."""
-        if text and (not self.history or self.history[-1] != text):
+        """Keep a sent line for ↑, unless it is a secret."""
+        octets = text.encode("utf-8", "replace")
+        secret = self.ghost.guide.asks_secret or hide(octets) != octets
+        if text and not secret and (not self.history or self.history[-1] != text):
             self.history.append(text)
         self._recalled = len(self.history)
+
+    async def _on_key(self, event: events.Key) -> None:
+        # A binding would run only after the key has come back from the app, and by then the next characters of a fast
+        # typist, or of a terminal that pastes, are in the line already: keys are obeyed in the order they were pressed.
+        for binding in self._bindings.key_to_bindings.get(event.key, ()):
+            if await self.app.run_action(binding.action, self):
+                event.stop()
+                event.prevent_default()
+                return
+
+    async def action_submit(self) -> None:
+        """Enter: the line goes, and the prompt is empty for what is typed next."""
+        text, self.value, self.placeholder = self.value, "", ""
+        self.remember(text)
+        self.post_message(self.Submitted(self, text))
 
     def action_recall(self, step: int) -> None:
         if self._recalled == len(self.history):
@@ -193,6 +210,9 @@ class Prompt(Input):
             self.value = str(self.placeholder)
             self.cursor_position = len(self.value)
             return
+        if not select and self.cursor_at_end and not self._suggestion:
+            # The grey text is drawn a moment after the characters were typed; who knows it is faster.
+            self._suggestion = self.ghost.complete(self.value) or ""
         super().action_cursor_right(select)
 
     def action_half_close(self) -> None:
