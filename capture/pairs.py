@@ -163,8 +163,8 @@ class _Voice:
 class Pairing:
     """One conversation. Feed it gaps and lines; it gives pairs as soon as the reply is complete."""
 
-    __slots__ = ("_accepted", "_clock", "_greeted", "_latest", "_lost_commands", "_lost_replies", "_owed", "_pipelines",
-                 "_voices", "conversation", "facts", "trips")  # fmt: skip
+    __slots__ = ("_accepted", "_clock", "_greeted", "_heard", "_latest", "_lost_commands", "_lost_replies", "_owed",
+                 "_pipelines", "_voices", "conversation", "facts", "trips")  # fmt: skip
 
     def __init__(self, conversation: int, clock: Clock | None = None) -> None:
         self.conversation = conversation
@@ -175,6 +175,7 @@ class Pairing:
         self._owed: deque[Unit] = deque()
         self._latest: Unit | None = None  # the unit asked last
         self._greeted = False
+        self._heard = 0  # how far the other side was when the last unit asked
         self._accepted = 0  # recipients of this transaction (RFC 2033 4.2)
         self._lost_commands = self._lost_replies = self._pipelines = False
 
@@ -294,10 +295,12 @@ class Pairing:
         if self._owed and not self._lost_replies:
             self._pipelines = True
         pop3 = self.facts is not None and self.facts.protocol == "pop3"
-        if self._lost_replies and (pop3 or not self._pipelines):
+        heard = self._voice(unit.side.other).end
+        if self._lost_replies and (pop3 or not self._pipelines) and heard != self._heard:
             out = self._forget()  # who never pipelines had an answer before going on
         elif len(self._owed) >= OWED:
             out = [Pair(self.conversation, self._owed.popleft(), None)]
+        self._heard = heard
         unit.late = self._lost_commands
         before = self._latest
         if before is None or 0 <= before.answered < unit.order:
