@@ -37,9 +37,12 @@ from capture.talk import Chooser, News, Talk, Tally
 LINGER = 1_000_000_000  # ns after a RST; longer than any reordering
 LINGER_FIN = 60_000_000_000  # ns after two FINs with something missing: a host sends again for about so long (RFC 6298)
 WAITING = 16 << 20  # octets that wait behind holes, of all conversations; one of them alone may have a quarter of it
-OPEN = 32_768  # conversations; a half-open one costs about 2.5 kB
+OWED = 16 << 20  # octets that are in no line yet, of all conversations; the dialogue bounds each (`LONGEST_WAIT`)
+LOOK = 2 << 20  # delivered octets between two looks at how much is owed
+STEP_BACK = 10_000_000_000  # ns, as in `capture.stream`
+OPEN = 16_384  # conversations; a half-open one costs about 2.5 kB, one with octets in no line yet 8 kB
 ALARMS = 1024  # besides four for each open conversation; beyond, those of finished ones are thrown out
-REMEMBERED = 16_384  # closed ones; their late segments come soon or never
+REMEMBERED = 8192  # closed ones; their late segments come soon or never
 MAIL_PORTS = frozenset({24, 25, 110, 143, 465, 587, 993, 995, 1025, 1110, 1143, 2525, 2526, 8025})
 
 _Key = tuple[Endpoint, Endpoint, tuple[int, ...]]
@@ -67,10 +70,11 @@ class Analyzer:
         self._apart = False  # there are such parts, or notes on fragments
         self._talks: dict[_Key, Talk] = {}  # both directions of each
         self._open: dict[int, Talk] = {}
-        self._waiting: dict[int, Talk] = {}  # those with octets that are in no line yet
+        self._waiting: dict[int, Talk] = {}  # those that may have octets that are in no line yet
         self._routes: dict[bytes, _Route] = {}  # addresses and ports as they stand in a frame
         self._alarms: list[tuple[int, int, bool, Talk]] = []  # a heap: when, a number, close it or only look, which
         self._alarm_count = 0
+        self._look = LOOK  # how many octets are delivered when it is looked at again how much is owed
         self._remembered: deque[Talk] = deque()
         self._late: dict[int, Talk] = {}
         self._strange: set[int] = set()  # links that were noted
@@ -91,7 +95,9 @@ class Analyzer:
         routes = self._routes
         for frame in frames:
             _, time, data, _, link, _ = frame
-            if time > self._now:
+            if time > self._now:  # noqa: PLR1730  # a call costs more
+                self._now = time
+            elif self._now - time > STEP_BACK:
                 self._now = time
             if link == 1 and len(data) >= ORDINARY:
                 kind, first, total, fragment, protocol, key, sequence, acknowledgement, words, flags = ordinary(data)
@@ -109,30 +115,29 @@ class Analyzer:
                     talk, stream, mine, other = route
                     if 54 <= at <= end <= len(data) and stream.follows(mine, other, sequence, acknowledgement, time):
                         talk.frames += 1
-                        if time > talk.end:
+                        if time > talk.end:  # noqa: PLR1730
                             talk.end = time
                         if at < end:
                             self._advance(talk, mine, frame, at, end, news)
                         continue
             self._feed(frame, news, facts)
+        if self._tally.octets >= self._look:
+            self._hurry(news, facts)
         return self._update(news, facts)
 
     def _advance(self, talk: Talk, mine: Half, frame: Frame, at: int, end: int, news: News) -> None:
         """The octets of a segment that stands in order."""
-        before = len(news)
         try:
             talk.hear(mine.deliver(frame.data[at:end], frame.number, frame.time, at), news)
             talk.count_octets()
         except Exception as error:
+            if self._strict:
+                raise
             self._defect(error, frame, news)
-        if len(news) != before or talk.changed():
-            news.talks[talk.ident] = talk
-        self._note_waiting(talk)
+        self._waiting[talk.ident] = talk
 
     def _defect(self, error: Exception, frame: Frame, news: News) -> None:
         """A defect of ours is shown, and must not end a live capture."""
-        if self._strict:
-            raise error
         text = f"This frame's segment was lost by a defect: {type(error).__name__}: {error}."
         news.notes.append(Note("internal", text, frame.number))
 
@@ -145,6 +150,8 @@ class Analyzer:
                 if self._apart:
                     self._rest(news, facts)
             except Exception as error:
+                if self._strict:
+                    raise
                 self._defect(error, frame, news)
         elif self._apart:
             self._rest(news, facts)
@@ -187,18 +194,14 @@ class Analyzer:
     @property
     def waiting(self) -> dict[int, int]:
         """The conversations with octets that are in no line yet, or in one that may still change: the first's order."""
-        return {talk.ident: order for talk in self._waiting.values() if (order := talk.pending) is not None}
+        found = {ident: order for ident, talk in self._waiting.items() if (order := talk.pending) is not None}
+        self._waiting = {ident: self._waiting[ident] for ident in found}
+        return found
 
     @property
     def delivered(self) -> int:
         """The order that the next octet will have."""
         return self._tally.octets
-
-    def _note_waiting(self, talk: Talk) -> None:
-        if talk.waits:
-            self._waiting[talk.ident] = talk
-        else:
-            self._waiting.pop(talk.ident, None)
 
     def _segment(self, frame: Frame) -> Segment | None:
         if frame.link == exported.LINKTYPE_UPPER_PDU:
@@ -268,7 +271,7 @@ class Analyzer:
             self._close(talk, news, facts)
             return
         self._watch(talk)
-        self._note_waiting(talk)
+        self._waiting[talk.ident] = talk
         if talk.changed() or len(news) != before:
             news.talks[talk.ident] = talk
         if self._ordinary(segment, talk):
@@ -365,6 +368,10 @@ class Analyzer:
             self._alarm(deadline, talk, close=False)
 
     def _update(self, news: News, facts: list[Conversation]) -> Update:
+        for talk in news.unsettled.values():
+            talk.settle(news)
+            if talk.changed():
+                news.talks[talk.ident] = talk
         if not (news or facts or news.talks):
             return _NOTHING
         # The newest facts of each conversation, once.
@@ -405,7 +412,7 @@ class Analyzer:
             self._watch(talk)
             if items:
                 talk.take(items, news)
-                self._note_waiting(talk)
+                self._waiting[talk.ident] = talk
                 talk.changed()
                 facts.append(talk.facts())
 
@@ -418,6 +425,25 @@ class Analyzer:
             talk.take(stream.relieve(), news)
             talk.changed()
             facts.append(talk.facts())
+
+    def _hurry(self, news: News, facts: list[Conversation]) -> None:
+        """Too many octets are in no line: conversations that owe most go on without an answer, until half is left."""
+        self._look = self._tally.octets + LOOK
+        debts = [(owed, talk) for talk in self._open.values() if (owed := talk.owed)]
+        total = sum(owed for owed, _ in debts)
+        if total <= OWED:
+            return
+        for owed, talk in sorted(debts, key=lambda debt: -debt[0]):
+            if total <= OWED // 2:
+                return
+            talk.hurry(news)
+            total -= owed
+            if talk.owed > owed // 2:
+                text = "Too many octets wait in too many conversations; this one is finished."
+                news.notes.append(Note("conversation-limit", text, 0, talk.ident))
+                self._close(talk, news, facts)
+            else:
+                news.talks[talk.ident] = talk
 
     def _forget(self, news: News, facts: list[Conversation]) -> None:
         """Too many are open: a quarter of them, silent longest, are finished."""

@@ -175,7 +175,7 @@ class Run(NamedTuple):
 
     Each ends in CRLF and is plain: no dot in front, nothing odd, never a whole PDU, spans as `capture.runs.plain`
     has them. They are numbered from ``number`` on, ``total`` of them; ``pdu``, ``flags``, ``frames`` and ``time`` are
-    those of every one of them (all their octets came in one frame), ``offset`` and ``order`` those of the first octet.
+    those of every one of them (several frames: of the only one), ``offset`` and ``order`` those of the first octet.
     """
 
     conversation: int

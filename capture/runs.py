@@ -8,7 +8,7 @@ gives the same lines again. Nearly every line of a capture of mail is one of the
 from __future__ import annotations
 
 from capture.data.smtp import LIMITS
-from capture.model import Layer, Line, Role, Run, Side, Span
+from capture.model import Layer, Line, Role, Run, Span
 
 LONGEST = LIMITS["text_line"]  # a longer line has a flag, hence is not plain (RFC 5321 4.5.3.1.6)
 
@@ -28,6 +28,12 @@ _PLAIN = ((), (), *map(_spans, range(2, LONGEST + 1)))
 def plain(length: int) -> tuple[Span, ...]:
     """The spans of a plain line of so many octets, its CRLF included: 2 to `LONGEST`."""
     return _PLAIN[length]
+
+
+def no_odd_octet(block: bytes, eight_bit: bool) -> bool:
+    """Whether CR and LF stand in no other place than in CRLF, and there is no NUL and no 8-bit octet unless allowed."""
+    ends = block.count(b"\n")
+    return block.count(b"\r") == ends == block.count(b"\r\n") and (eight_bit or block.isascii()) and b"\0" not in block
 
 
 def first_odd(block: bytes) -> int:

@@ -31,6 +31,7 @@ PATIENCE_SEGMENTS = 64
 PATIENCE = 500_000_000  # ns: longer than reordering takes, shorter than a person waits for a reply
 HELD_OCTETS = 4 << 20  # what waits of one side; Linux's largest default receive window is 6 MiB, mail's 64 KiB
 HELD_PIECES = 8192  # the same octets in small pieces cost more
+STEP_BACK = 10_000_000_000  # ns: no reordering is that late, so the capturing host's clock was set back
 LATE_SYN = 1 << 20  # a SYN captured behind octets of its own stream: at most so many, else it is another stream's
 
 Item = Chunk | Gap | Note
@@ -103,7 +104,8 @@ class Stream:
         """What this segment puts in order: chunks, gaps and notes, in order of cause. Notes carry no conversation."""
         self._count += 1
         frame, time, _, _, sequence, acknowledgement, flags, _, payload, at, missing, _ = segment
-        self._now = max(self._now, time)
+        # A clock that steps back starts anew: patience must not be over for all that comes.
+        self._now = time if self._now - time > STEP_BACK else max(self._now, time)
         mine, other = (self._client, self._server) if side is Side.CLIENT else (self._server, self._client)
         mine.seen = True
         if flags & _CONTROL or not (mine.settled and other.settled):
@@ -158,10 +160,10 @@ class Stream:
         if behind > MASK >> 1:
             return False  # it acknowledges what was not captured yet
         offset = other.next - behind
-        if offset > other.acked:
+        if offset > other.acked:  # noqa: PLR1730  # a call costs more
             other.acked = offset
         self._count += 1
-        if time > self._now:
+        if time > self._now:  # noqa: PLR1730
             self._now = time
         mine.seen = True
         return True
@@ -178,7 +180,7 @@ class Stream:
 
     def relieve(self) -> list[Item]:
         """Too much waits in all conversations together: this one's holes are declared, with a note."""
-        text = f"{self.held} octets wait behind a hole, and too many in other conversations; it is declared missing."
+        text = f"{self.held} octets wait for what precedes them, and too many in other conversations: they go on."
         half = self._client if self._client.held_octets >= self._server.held_octets else self._server
         frame = half.held[0].frame if half.held else 0
         return [Note("held-limit", text, frame, 0, half.side, half.next), *self.finish()]
@@ -261,6 +263,10 @@ class Stream:
                 mine.marks.append(Mark(mine.acked, self._count, self._now, segment.frame))
                 mine.excused = -1
         if segment.missing and offset + size > mine.next:
+            if not mine.cut_short:
+                mine.cut_short = True
+                text = f"The snap length cut off {segment.missing} octets of this segment, the first one of this side."
+                yield Note("snaplen", text, segment.frame, 0, mine.side, offset + len(segment.payload))
             start = offset + len(segment.payload)
             mine.cut(Cut(start, offset + size, segment.frame, segment.time, need))
 

@@ -11,7 +11,6 @@ from bisect import bisect_right
 from operator import attrgetter
 from typing import NamedTuple, Protocol
 
-from capture import runs
 from capture.half import Waiting
 from capture.model import (
     Chunk,
@@ -30,6 +29,8 @@ from capture.model import (
 )
 from capture.protocols.dialogue import Dialogue, Exchange
 from capture.stream import Item, Stream
+
+TOGETHER = 64  # chunks that a dialogue is given in one
 
 
 class Chooser(Protocol):
@@ -85,9 +86,12 @@ class Ear:
 
 
 class News:
-    """What feeding made known, while it is gathered. talks: of whom there is news; their facts are asked at the end."""
+    """What feeding made known, while it is gathered.
 
-    __slots__ = ("gaps", "lines", "notes", "runs", "talks")
+    talks: of whom there is news; their facts are asked at the end. unsettled: who has octets for its dialogue.
+    """
+
+    __slots__ = ("gaps", "lines", "notes", "runs", "talks", "unsettled")
 
     def __init__(self) -> None:
         self.lines: list[Line] = []
@@ -95,6 +99,7 @@ class News:
         self.gaps: list[Missing] = []
         self.notes: list[Note] = []
         self.talks: dict[int, Talk] = {}
+        self.unsettled: dict[int, Talk] = {}
 
     def __len__(self) -> int:
         return len(self.lines) + len(self.runs) + len(self.gaps) + len(self.notes)
@@ -103,9 +108,35 @@ class News:
 class Talk:
     """A conversation in the making. `stream` is None once it is finished; then only its facts are left."""
 
-    __slots__ = ("_chooser", "_dialogue", "_ears", "_opening", "_runs", "_shown", "_strict", "_tally", "alarm", "client",
-                 "closed", "closing", "end", "expects", "frames", "ident", "midstream", "octets", "oriented",
-                 "protocol", "reset", "scope", "server", "start", "stream")  # fmt: skip
+    __slots__ = (
+        "_chooser",
+        "_dialogue",
+        "_ears",
+        "_opening",
+        "_runs",
+        "_shown",
+        "_strict",
+        "_tally",
+        "_undecided",
+        "_untold",
+        "alarm",
+        "client",
+        "closed",
+        "closing",
+        "end",
+        "expects",
+        "frames",
+        "ident",
+        "midstream",
+        "octets",
+        "oriented",
+        "protocol",
+        "reset",
+        "scope",
+        "server",
+        "start",
+        "stream",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -139,6 +170,8 @@ class Talk:
         self._runs: list[Run] | None = [] if in_runs else None  # where its dialogue puts them
         self._dialogue: Dialogue | None = None
         self._opening: list[Chunk | Gap] = []
+        self._undecided = -1  # order of the first gap that came before the protocol was known
+        self._untold: list[Chunk] = []  # chunks of one side that the dialogue was not given yet
         self._ears = (Ear(Side.CLIENT), Ear(Side.SERVER))
         self._shown: tuple[object, ...] = ()
 
@@ -182,8 +215,11 @@ class Talk:
 
     @property
     def pending(self) -> int | None:
-        """The place in the order of capture of the first octet that is in no line yet, None if all are."""
-        first = []
+        """The place in the order of capture of the first octet that is in no line yet, None if all are.
+
+        A gap waits too while it is not known which protocol it is a gap of.
+        """
+        first = [self._undecided] if self._undecided >= 0 else []
         for ear in self._ears:
             settled = self._settled(ear)
             for entry in ear.heard:
@@ -209,6 +245,8 @@ class Talk:
                 self.hear(item, news)
             elif isinstance(item, Gap):
                 place = Missing(self.ident, item.side, item.offset, item.length, item.time, self._tally.octets)
+                if not self.protocol and self._undecided < 0:
+                    self._undecided = self._tally.octets
                 news.gaps.append(place)
                 self._tally.octets += 1
                 self._pass(item, news)
@@ -222,17 +260,57 @@ class Talk:
             self.octets = self.stream.octets
 
     def hear(self, chunk: Chunk, news: News) -> None:
-        """The next octets of a side. Called for nearly every segment with octets; `octets` is the caller's affair."""
+        """The next octets of a side. Called for nearly every segment with octets; `octets` is the caller's affair.
+
+        The dialogue gets them with those that follow from the same side, when the other side speaks, when much has
+        come, or at the end of the feed (`settle`): its lines do not depend on how octets are cut into chunks.
+        """
         tally = self._tally
-        offset, data = chunk[1], chunk[2]
+        side, offset, data = chunk[0], chunk[1], chunk[2]
         size = len(data)
-        ear = self._ears[0 if chunk[0] is _CLIENT else 1]
-        ear.heard.append(_heard(Heard, (offset, offset + size, tally.octets, chunk)))
+        heard = self._ears[0 if side is _CLIENT else 1].heard
+        heard.append(_heard(Heard, (offset, offset + size, tally.octets, chunk)))
         tally.octets += size
-        if self._dialogue is not None:
-            self._guarded(chunk, news)
-        else:
+        if self._dialogue is None:
             self._pass(chunk, news)
+            return
+        waiting = self._untold
+        if waiting:
+            if waiting[0][0] is side and len(waiting) < TOGETHER:
+                waiting.append(chunk)
+                return
+            self.settle(news)
+            waiting = self._untold
+        waiting.append(chunk)
+        news.unsettled[self.ident] = self
+
+    def settle(self, news: News) -> None:
+        """What was heard goes to the dialogue."""
+        chunks = self._untold
+        if chunks:
+            self._untold = []
+            if len(chunks) == 1:
+                chunk = chunks[0]
+            else:
+                last = chunks[-1]
+                data = b"".join([chunk[2] for chunk in chunks])
+                chunk = Chunk(last.side, chunks[0].offset, data, last.frame, last.time, last.at)
+            self._guarded(chunk, news)
+
+    @property
+    def owed(self) -> int:
+        """How many octets were delivered and are in no line yet, or in one that may still change."""
+        return sum(ear.heard[-1].end - max(ear.heard[0].offset, self._settled(ear)) for ear in self._ears if ear.heard)
+
+    def hurry(self, news: News) -> None:
+        """Octets wait here for an answer, and in too many other conversations: the dialogue goes on without it."""
+        if self._dialogue is None and self._opening:
+            self._choose(news, final=True)
+        heard = [ear.heard[-1] for ear in self._ears if ear.heard]
+        if isinstance(self._dialogue, Exchange) and heard:
+            self._dialogue.hurry()
+            last = max(heard, key=_order)
+            self._guarded(last.chunk._replace(offset=last.end, data=b""), news)
 
     def finish(self, news: News) -> None:
         """No segment comes any more: holes become gaps, half lines come out; memory is given back."""
@@ -240,6 +318,7 @@ class Talk:
         if stream is None:
             return
         self.take(stream.finish(), news)
+        self.settle(news)
         self.expects = (stream.expects(Side.CLIENT), stream.expects(Side.SERVER))
         if self._dialogue is None and self._opening:
             self._choose(news, final=True)
@@ -248,12 +327,15 @@ class Talk:
         self.stream = self._dialogue = None
         for ear in self._ears:
             self._plain(ear, news)
+            ear.pdu = None
         self._opening.clear()
 
     def _ear(self, side: Side) -> Ear:
         return self._ears[0 if side is Side.CLIENT else 1]
 
     def _pass(self, item: Chunk | Gap, news: News) -> None:
+        if self._untold:
+            self.settle(news)
         if self._dialogue is not None:
             self._guarded(item, news)
         elif self.protocol:
@@ -274,6 +356,7 @@ class Talk:
         if dialogue is None:
             return
         self._dialogue, self.protocol = dialogue, dialogue.protocol
+        self._undecided = -1
         if self._runs is not None and isinstance(dialogue, Exchange):
             self._runs = dialogue.in_runs()
         opening, self._opening = self._opening, []
@@ -297,8 +380,10 @@ class Talk:
             self._fail(error, item, news)
             return
         if lines:
+            news.talks[self.ident] = self
             news.lines += [self._placed(line) for line in lines]
         if self._runs:
+            news.talks[self.ident] = self
             for run in self._runs:
                 self._place_run(run, news)
             self._runs.clear()
@@ -306,8 +391,13 @@ class Talk:
             frame = note.frame or (item.frame if item is not None else 0)
             news.notes.append(note._replace(conversation=self.ident, frame=frame))
         for ear in self._ears:
-            if ear.heard:
-                ear.release(dialogue.settled(ear.side))
+            heard = ear.heard
+            if heard:
+                settled = dialogue.settled(ear.side)
+                if heard[-1][1] <= settled:
+                    heard.clear()
+                else:
+                    ear.release(settled)
 
     def _fail(self, error: Exception, item: Chunk | Gap | None, news: News) -> None:
         """The dialogue has a defect: say so, and go on without it."""
@@ -318,6 +408,7 @@ class Talk:
         side = item.side if item is not None else None
         news.notes.append(Note("internal", text, frame, self.ident, side, item.offset if item is not None else -1))
         self._dialogue, self.protocol = None, "opaque"
+        self._undecided = -1
         if self._runs:
             self._runs.clear()  # their octets come as plain ones
         for ear in self._ears:
@@ -350,17 +441,22 @@ class Talk:
             return line
         index = 0 if heard[0][1] > start else bisect_right(heard, start, key=_offset) - 1
         offset, stop, order, chunk = heard[index]
-        frames: tuple[int, ...] = (chunk[3],)
-        while stop < end and index + 1 < len(heard):
+        frames = (chunk[3],) if end <= stop else self._frames(heard, index, end)
+        return _line(Line, (*line[:10], frames, chunk[4], order + start - offset))
+
+    @staticmethod
+    def _frames(heard: list[Heard], index: int, end: int) -> tuple[int, ...]:
+        """The frames that brought the octets from an entry of ``heard`` on up to ``end``."""
+        frames: tuple[int, ...] = (heard[index].chunk.frame,)
+        while heard[index].end < end and index + 1 < len(heard):
             index += 1
-            stop = heard[index].end
             number = heard[index].chunk.frame
             if number != frames[-1]:
                 frames += (number,)
-        return _line(Line, (*line[:10], frames, chunk[4], order + start - offset))
+        return frames
 
     def _place_run(self, run: Run, news: News) -> None:
-        """The run with its frame, time and order; a line that begins in one chunk and ends in another is no part of it.
+        """The run with its frame, time and order; a line that begins in one chunk and ends in another is one by itself.
 
         Called for each segment of mail data.
         """
@@ -393,10 +489,10 @@ class Talk:
                 number, count, start, data = number + lines, count - lines, start + whole, data[whole:]
             if start < stop:
                 size = data.index(b"\n") + 1
-                news.lines.append(
-                    self._placed(
-                        Line(conversation, side, number, start, data[:size], pdu, runs.plain(size), flags, False)
-                    )
+                place = order + start - offset
+                frames = self._frames(heard, index, start + size)
+                news.runs.append(
+                    _run(Run, (conversation, side, number, start, data[:size], pdu, flags, 1, frames, chunk[4], place))
                 )
                 number, count, start, data = number + 1, count - 1, start + size, data[size:]
             if not count:
@@ -407,4 +503,5 @@ class Talk:
 
 _CLIENT = Side.CLIENT
 _offset = attrgetter("offset")
+_order = attrgetter("order")
 _line = _run = _heard = tuple.__new__  # twice as fast as Line(…), which checks nothing either

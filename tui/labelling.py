@@ -1,44 +1,149 @@
 """``wiretalk label``: saved captures to labelled lines on standard output.
 
-Claim: what a damaged file still holds is printed before its damage is told; several files are one capture, read in the
-order given, with frame numbers that run on.
+Claim: a capture of any size goes through in bounded memory, and what is printed is printed in order of capture; what a
+damaged file still holds is printed before its damage is told; several files are one capture in order of time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TextIO
 
+from capture import runs
 from capture.analyzer import Analyzer
 from capture.errors import ExitCode
 from capture.export import FORMATS
-from capture.record import Record
-from capture.sources.files import DAMAGE, read
+from capture.model import Conversation, Line, Missing, Run, Update
+from capture.record import WAITING_OCTETS, Ordered, Record
+from tui.condition import Condition
+from tui.progress import Progress
+from tui.reading import Reading
+from tui.sheet import Sheet
+
+CLOSED = 4096  # finished conversations of which the facts are kept, for their rows may still wait
 
 
-def label_files(files: Sequence[str], form: str, show_secrets: bool, out: TextIO, err: TextIO) -> int:
+class _Facts(dict[int, Conversation]):
+    """The newest facts of the conversations that rows may still come of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._closed: dict[int, None] = {}
+
+    def apply(self, update: Update) -> None:
+        for fact in update.conversations:
+            self[fact.ident] = fact
+            if fact.closed:
+                self._closed[fact.ident] = None
+
+    def forget(self, waiting: int) -> None:
+        """Finished ones are forgotten when no row is ``waiting`` and they are many."""
+        if not waiting and len(self._closed) > CLOSED:
+            for ident in self._closed:
+                del self[ident]
+            self._closed.clear()
+
+
+class Labelling:
+    """One capture on its way from files to rows. Iterate `rows` once; the rest is known at its end."""
+
+    def __init__(self, reading: Reading, sheet: Sheet, progress: Progress) -> None:
+        self.conversations = _Facts()
+        self._reading, self._sheet, self._progress = reading, sheet, progress
+        self._analyzer, self._ordered = Analyzer(runs=True), Ordered()
+
+    @property
+    def hurried(self) -> int:
+        """Rows that were released before an unfinished line in front of them."""
+        return self._ordered.hurried
+
+    def rows(self) -> Iterator[Line | Missing | Run]:
+        """Everything that the files hold, in order of capture. What was printed is written out now and then."""
+        for batch in self._reading.batches():
+            yield from self._released(self._analyzer.feed_all(batch))
+            self._sheet.write()
+            self._progress.passed(batch)
+        self._progress.end()
+        update = self._analyzer.finish()
+        self.conversations.apply(update)
+        yield from self._ordered.add(update, self._analyzer.horizon)
+        yield from self._ordered.rest()
+
+    def _released(self, update: Update) -> Iterator[Line | Missing | Run]:
+        self.conversations.apply(update)
+        waiting = self._analyzer.waiting
+        horizon = min(waiting.values(), default=self._analyzer.delivered)
+        yield from self._ordered.add(update, horizon, waiting)
+        self.conversations.forget(len(self._ordered))
+
+
+def label_files(
+    files: Sequence[str],
+    form: str,
+    show_secrets: bool,
+    out: TextIO,
+    err: TextIO,
+    *,
+    conversation: int | None = None,
+    condition: Condition | None = None,
+) -> int:
     """Read ``files``, write them as ``form`` to ``out`` and what was odd about the files to ``err``.
 
-    Returns an `ExitCode`: OK, NOTHING_FOUND (no line), USAGE (a file is damaged). Raises `CaptureError` for a file that
-    is no capture at all.
+    conversation: only this one's rows; condition: only rows that meet it. Returns an `ExitCode`: OK, NOTHING_FOUND (no
+    row), USAGE (a file is damaged). Raises `CaptureError` for a file that is no capture at all.
     """
-    record, analyzer, damaged, number = Record(), Analyzer(), False, 1
-    for name in files:
-        with read(name, first_number=number) as capture:
-            for frame in capture:
-                record.apply(analyzer.feed(frame))
-                number = frame.number + 1
-        for note in capture.notes:
-            damaged = damaged or note.kind in DAMAGE
-            err.write(f"wiretalk: {name}: {note.text}\n")
-    record.apply(analyzer.finish())
-    write(record, form, show_secrets, out)
-    if damaged:
+    sheet, reading = Sheet(out), Reading(files, err)
+    labelling = Labelling(reading, sheet, Progress(files, err))
+    rows = labelling.rows()
+    if conversation is not None:
+        rows = (row for row in rows if row.conversation == conversation)
+    if condition is not None:
+        rows = (row for row in _one_by_one(rows) if condition.meets(row, show_secrets))
+    with _no_collection():
+        for text in FORMATS[form](rows, labelling.conversations, show_secrets=show_secrets):
+            sheet.add(text)
+    sheet.write()
+    if labelling.hurried:
+        err.write(
+            f"wiretalk: a line that was never finished held back {WAITING_OCTETS >> 20} MiB of lines; "
+            f"{labelling.hurried} rows of other conversations were printed before it.\n"
+        )
+    if reading.damaged:
         return ExitCode.USAGE
-    if not record.rows():
-        err.write("wiretalk: no line to label: no TCP octets of a mail session in this capture.\n")
+    if not sheet.lines:
+        err.write(f"wiretalk: {_nothing(conversation, condition)}\n")
         return ExitCode.NOTHING_FOUND
     return ExitCode.OK
+
+
+def _nothing(conversation: int | None, condition: Condition | None) -> str:
+    if condition is not None:
+        return "no line meets the condition of --filter."
+    if conversation is not None:
+        return f"no line of conversation {conversation} in this capture."
+    return "no line to label: no TCP octets of a mail session in this capture."
+
+
+def _one_by_one(rows: Iterator[Line | Missing | Run]) -> Iterator[Line | Missing]:
+    for row in rows:
+        if isinstance(row, Run):
+            yield from runs.lines(row)
+        else:
+            yield row
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Without the search for cycles: values make none, and looking for them costs a quarter of the time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def write(record: Record, form: str, show_secrets: bool, out: TextIO) -> None:

@@ -5,42 +5,108 @@ all its nine decimals. A line is
 
     {"conversation": n, "side": "C"|"S", "n": its number within the side, "offset": stream offset, "time": seconds,
      "line": octets as latin-1, "label": "PDU"|"PCI"|"user data", "pdu": name, "pdu_id": "C3",
-     "spans": [[start, end, "pci"|"ud", field], …], "flags": […], "frames": [numbers]}
+     "spans": [[start, end, "pci"|"ud", field], …], "flags": […], "frames": [numbers], "layer": "application"|"tls"|…}
 
 and a gap is ``{"conversation": n, "side": …, "offset": …, "gap": octets}``. Secrets are masked, octet for octet, unless
 asked for.
+
+A capture of mail is lines of mail data, millions of them, so these are printed a run at a time: what they share is
+written once, their octets are escaped together. Other lines come again and again; what was printed of one is kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from json.encoder import encode_basestring_ascii as quote
 
+from capture import runs
 from capture.labels import label
-from capture.model import Conversation, Line, Missing
+from capture.model import Conversation, Layer, Line, Missing, Run, Side, Span
 from capture.protocols.secrets import mask
+
+_SIDES = {side: side.value for side in Side}
+_KEPT = 4096  # lines of which the print is kept; a mail session has some dozens of different ones
 
 
 def lines(
-    rows: Iterable[Line | Missing],
+    rows: Iterable[Line | Missing | Run],
     conversations: Mapping[int, Conversation],  # noqa: ARG001  # the signature of every format
     show_secrets: bool = False,
 ) -> Iterator[str]:
-    """One JSON object for each row, in the order given (by contract that of `Line.order`), without line ends."""
+    """One JSON object for each row, in the order given (by contract that of `Line.order`), without line ends.
+
+    The lines of a run come in one piece, with line ends between them.
+    """
+    printed = _Lines(show_secrets).printed
     for row in rows:
-        yield _gap(row) if isinstance(row, Missing) else _line(row, show_secrets)
+        if isinstance(row, Run):
+            yield print_run(row)
+        elif isinstance(row, Line):
+            yield printed(row)
+        else:
+            yield _gap(row)
 
 
-def _line(line: Line, show_secrets: bool) -> str:
-    octets = line.data if show_secrets else mask(line)
-    spans = ", ".join(f'[{start}, {end}, "{role.value}", {quote(name)}]' for start, end, role, name in line.spans)
-    return (
-        f'{{"conversation": {line.conversation}, "side": "{line.side.value}", "n": {line.number}, '
-        f'"offset": {line.offset}, "time": {_seconds(line.time)}, "line": {quote(octets.decode("latin-1"))}, '
-        f'"label": "{label(line).value}", "pdu": {quote(line.pdu.name)}, "pdu_id": {quote(line.pdu.ident)}, '
-        f'"spans": [{spans}], "flags": [{", ".join(map(quote, line.flags))}], '
-        f'"frames": [{", ".join(map(str, line.frames))}]}}'
-    )
+class _Lines:
+    """Prints lines, and keeps what was printed of the latest."""
+
+    __slots__ = ("_kept", "_show_secrets")
+
+    def __init__(self, show_secrets: bool) -> None:
+        self._show_secrets = show_secrets
+        self._kept: dict[tuple[object, ...], tuple[tuple[Span, ...], str, str, str]] = {}
+
+    def printed(self, line: Line) -> str:
+        conversation, side, number, offset, data, pdu, spans, flags, whole, layer, frames, time, _ = line
+        # The spans are those of the same reading of the line when they are the same object, which is kept with them.
+        key = data, pdu.name, id(spans), flags, whole, layer
+        kept = self._kept.get(key)
+        if kept is None:
+            if len(self._kept) >= _KEPT:
+                self._kept.clear()
+            kept = self._kept[key] = spans, *self._parts(line)
+        _, text, name, rest = kept
+        return (
+            f'{{"conversation": {conversation}, "side": "{_SIDES[side]}", "n": {number}, "offset": {offset}, '
+            f'"time": {_seconds(time)}, "line": {text}, {name}, "pdu_id": "{pdu.ident}", '
+            f'{rest}, "frames": {[*frames]}, "layer": "{_LAYERS[layer]}"}}'
+        )
+
+    def _parts(self, line: Line) -> tuple[str, str, str]:
+        octets = line.data if self._show_secrets else mask(line)
+        return (
+            quote(octets.decode("latin-1")),
+            f'"label": "{label(line).value}", "pdu": {quote(line.pdu.name)}',
+            f'"spans": {_spans(line.spans)}, "flags": [{", ".join(map(quote, line.flags))}]',
+        )
+
+
+def print_run(run: Run) -> str:
+    """The lines of a run, as `lines` prints them, with line ends between them."""
+    conversation, side, number, offset, data, pdu, flags, total, frames, time, _ = run
+    head = f'{{"conversation": {conversation}, "side": "{_SIDES[side]}", "n": '
+    middle = f', "time": {_seconds(time)}, "line": "'
+    name = f'\\r\\n", "label": "user data", "pdu": {quote(pdu.name)}, "pdu_id": "{pdu.ident}", "spans": '
+    tail = f', "flags": [{", ".join(map(quote, flags))}], "frames": {[*frames]}, "layer": "application"}}'
+    # An escaped line ends in these four characters, and they stand nowhere else: what looks like a line end and is
+    # none has its backslash doubled.
+    escaped = quote(data.decode("latin-1"))
+    parts = escaped[1:-1].split("\\r\\n")
+    parts.pop()
+    printed = []
+    if len(escaped) == len(data) + 2 * total + 2:  # only the line ends were escaped
+        for text in parts:
+            size = len(text) + 2
+            printed.append(f'{head}{number}, "offset": {offset}{middle}{text}{name}{_PLAIN[size]}{tail}')
+            number += 1
+            offset += size
+    else:
+        for text, octets in zip(parts, data.splitlines(True), strict=True):
+            printed.append(f'{head}{number}, "offset": {offset}{middle}{text}{name}{_PLAIN[len(octets)]}{tail}')
+            number += 1
+            offset += len(octets)
+    return "\n".join(printed)
 
 
 def _gap(gap: Missing) -> str:
@@ -50,7 +116,17 @@ def _gap(gap: Missing) -> str:
     )
 
 
+@lru_cache(maxsize=64)
 def _seconds(time: int) -> str:
     """Nanoseconds as seconds, exactly: a float would lose the last two or three digits."""
     whole, fraction = divmod(abs(time), 1_000_000_000)
     return f"{'-' if time < 0 else ''}{whole}.{fraction:09d}"
+
+
+def _spans(spans: tuple[Span, ...]) -> str:
+    each = (f'[{start}, {end}, "{role.value}", {quote(name)}]' for start, end, role, name in spans)
+    return f"[{', '.join(each)}]"
+
+
+_LAYERS = {layer: layer.name.lower() for layer in Layer}
+_PLAIN = [_spans(runs.plain(size)) for size in range(runs.LONGEST + 1)]

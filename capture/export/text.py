@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from capture import runs
 from capture.labels import label
-from capture.model import Conversation, Line, Missing, Side
+from capture.model import Conversation, Line, Missing, Run, Side
 from capture.protocols.secrets import mask
 
 ARROWS = {Side.CLIENT: "C▶S", Side.SERVER: "S▶C"}
@@ -23,7 +24,7 @@ def visible(octets: bytes) -> str:
 
 
 def lines(
-    rows: Iterable[Line | Missing], conversations: Mapping[int, Conversation], show_secrets: bool = False
+    rows: Iterable[Line | Missing | Run], conversations: Mapping[int, Conversation], show_secrets: bool = False
 ) -> Iterator[str]:
     """A heading, then one row for each line and gap, in the order given; a row that says who talks at every change.
 
@@ -31,7 +32,7 @@ def lines(
     """
     start: int | None = None
     current = 0
-    for row in rows:
+    for row in _one_by_one(rows):
         if start is None:
             start = min((one.start for one in conversations.values() if one.start), default=row.time)
             yield f"{'frame':>9}  {'seconds':>11}  {'way':3}  {'label':9}  {'of the PDU':24}  line"
@@ -39,6 +40,14 @@ def lines(
             current = row.conversation
             yield _who(current, conversations.get(current))
         yield _row(row, start, show_secrets)
+
+
+def _one_by_one(rows: Iterable[Line | Missing | Run]) -> Iterator[Line | Missing]:
+    for row in rows:
+        if isinstance(row, Run):
+            yield from runs.lines(row)
+        else:
+            yield row
 
 
 def _who(ident: int, conversation: Conversation | None) -> str:

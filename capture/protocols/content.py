@@ -101,9 +101,7 @@ class Content:
     def _block(self, block: bytes) -> bool:
         """Whole lines at once, when nothing about them is odd; else they go back on the tape, to be read one by one."""
         voice = self.voice
-        ends = block.count(b"\n")
-        odd = block.count(b"\r") != ends or block.count(b"\r\n") != ends or b"\0" in block
-        if odd or not (self._eight_bit or block.isascii()):
+        if not runs.no_odd_octet(block, self._eight_bit):
             voice.unpull(len(block))
             return self._one_by_one(len(block))
         left = block
@@ -127,9 +125,9 @@ class Content:
     def _plain(self, data: bytes) -> None:
         """Lines of which nothing is odd go out as they are."""
         count = data.count(b"\n")
-        run = self.voice.write_run(data, count, self.pdu, self._always)
+        self._last = run = self.voice.write_run(data, count, self.pdu, self._always)
         self._count += count
-        self._last = run
+        self.voice.give_run(run)
 
     def _one_by_one(self, octets: int) -> bool:
         while octets > 0 and (data := self.voice.line(b"\r\n")) is not None:

@@ -65,6 +65,7 @@ class Exchange(ABC):
         self._alone = False  # one side is all there is, as far as can be known
         self._presuming = False  # what waits for an answer waits no longer
         self._ending = False
+        self._hurried = False  # nothing waits for an answer, this once
         self._swapped = False  # the sides exchanged roles just now: what waited on the answering side is being read
         self._records: dict[Side, Records] = {}  # sides that speak TLS, or through a SASL layer
 
@@ -94,8 +95,14 @@ class Exchange(ABC):
         return self._voice(side).offset
 
     def take_notes(self) -> list[Note]:
-        notes, self._notes = self._notes, []
+        notes = self._notes
+        if notes:
+            self._notes = []
         return notes
+
+    def hurry(self) -> None:
+        """What waits for an answer when the next octets are fed, or none, is labelled as if none would come."""
+        self._hurried = True
 
     def in_runs(self) -> list[Run]:
         """From now on plain lines of mail data go into the list that is answered, as runs, and not out as lines.
@@ -151,8 +158,9 @@ class Exchange(ABC):
     def _read(self) -> list[Line]:
         self._pump()
         for voice in (self._asks, self._answers):
-            if voice.waiting > LONGEST_WAIT:
+            if voice.waiting > (0 if self._hurried else LONGEST_WAIT):
                 self._waited_too_long(voice)
+        self._hurried = False
         return self._drain()
 
     def _pump(self) -> None:
@@ -172,7 +180,7 @@ class Exchange(ABC):
 
     def _waited_too_long(self, voice: Voice) -> None:
         """Octets waited for the other side until the limit: go on as if it would never be heard."""
-        before = voice.offset
+        before, waited = voice.offset, voice.waiting
         heard = self._heard_asks, self._heard_answers
         self._presuming = True
         if not all(heard):
@@ -180,7 +188,7 @@ class Exchange(ABC):
         self._pump()
         self._presuming = False
         if voice.offset != before:
-            text = f"{LONGEST_WAIT} octets waited for an answer that was not captured; their labels are presumed."
+            text = f"{waited} octets waited for an answer that was not captured; their labels are presumed."
             self._notes.append(Note("held-back", text, conversation=self.conversation, side=voice.side, offset=before))
 
     def _drain(self) -> list[Line]:

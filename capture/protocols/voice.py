@@ -141,10 +141,10 @@ class Voice:
 
     def block(self) -> bytes:
         """Pull every whole CRLF-ended line there is, in one piece; empty when `line` should look for one at a time."""
-        if self._seen or self._tail:
+        if self._tail:
             return b""
         start = self._pos
-        found = self._run.rfind(b"\r\n", start)
+        found = self._run.rfind(b"\r\n", start + max(0, self._seen - 1))
         if found < 0 or found - start > LONGEST_LINE:
             return b""
         self._pos, self._seen = found + 2, 0
@@ -204,7 +204,7 @@ class Voice:
         return line
 
     def write_run(self, data: bytes, count: int, pdu: Pdu, flags: tuple[str, ...]) -> Run:
-        """Hand out so many plain lines of content, just pulled."""
+        """Make a run of so many plain lines of content, just pulled."""
         if len(flags) > 1:
             flags = tuple(sorted(set(flags)))
         run: Run = new_line(
@@ -212,11 +212,14 @@ class Voice:
         )
         self.number += count
         self.offset += len(data)
+        return run
+
+    def give_run(self, run: Run) -> None:
+        """Hand it out, line by line where nobody asked for runs."""
         if self.runs is None:
             self.out.extend(runs.lines(run))
         else:
             self.runs.append(run)
-        return run
 
     def give(
         self,

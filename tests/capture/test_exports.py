@@ -77,7 +77,7 @@ def test_a_line_is_the_object_of_the_contract_key_by_key_in_order() -> None:
     assert text == (
         '{"conversation": 1, "side": "C", "n": 3, "offset": 41, "time": 1790000000.124956789, "line": "QUIT\\r\\n", '
         '"label": "PDU", "pdu": "QUIT command", "pdu_id": "C3", '
-        '"spans": [[0, 4, "pci", "verb"], [4, 6, "pci", "crlf"]], "flags": [], "frames": [12]}'
+        '"spans": [[0, 4, "pci", "verb"], [4, 6, "pci", "crlf"]], "flags": [], "frames": [12], "layer": "application"}'
     )
     assert text == json.dumps(json.loads(text), ensure_ascii=True).replace("1790000000.1249568", "1790000000.124956789")
 
@@ -187,6 +187,7 @@ def test_a_vector_captured_and_exported_has_the_fields_of_the_vector(vector: dic
                 "spans",
                 "flags",
                 "frames",
+                "layer",
             )
         }
     sent = {
