@@ -39,6 +39,7 @@ class Asking(Exchange):
         self._lost_commands = False  # a gap may have swallowed commands: replies may answer those
         self._lost_replies = False  # a gap may have swallowed replies
         self._pipelines = False  # the client sends commands without waiting
+        self._heard_before = -1  # octets of the server, gaps included, that had come when a unit was last owed for
         self._quit = False
         self._utf8 = False  # SMTPUTF8 of this transaction
         self._eight_bit = False  # BODY=8BITMIME or BINARYMIME
@@ -132,10 +133,12 @@ class Asking(Exchange):
     def _owe(self, what: str) -> None:
         """This unit will be answered."""
         self._asked = True
+        heard = self._answers.received
         if self._owed and not self._lost_replies and self._owed[-1].what != "greeting":
             self._pipelines = True
-        if self._lost_replies and not self._pipelines:
+        if self._lost_replies and not self._pipelines and heard != self._heard_before:
             self._owed.clear()  # who never pipelines had an answer before going on
+        self._heard_before = heard
         self._owed.append(Owed(what, self._lost_commands))
 
     def _early(self, length: int) -> tuple[str, ...]:
@@ -237,6 +240,8 @@ class Asking(Exchange):
             return
         if fragment:
             voice.give(data, voice.pdu("command (fragment)"), raw(data, end), flags)
+            if self._alone and "after-gap" in flags:
+                self._phase, self._unknown = Phase.UNKNOWN, None  # DATA may lie in the gap, and no reply says so
         else:
             pdu = voice.pdu(f"{command.verb} command" if command.verb else "unknown command")
             whole = bool(end) and not (command.verb == "BDAT" and command.size > 0)
@@ -372,6 +377,10 @@ class Asking(Exchange):
                 return self._cross()
             cut = "cut-by-gap" if voice.broken else "incomplete"
         end = line_end(data)
+        if voice.after_gap and end and commands.parse(data, end).complete:  # G2; the message lies in the gap
+            voice.unpull(len(data))
+            self._phase = Phase.COMMAND
+            return True
         text = data[: len(data) - end]
         flags = odd_octets(data, end)
         if cut or not end:
@@ -418,10 +427,10 @@ class Asking(Exchange):
         """
         if self._alone or (self._presuming and not self._ending):
             return False
-        if not (self._turn_over or self._ending or self._asks.broken):
+        if not (self._turn_over or self._ending):
             return None
         lines = (b"\r\n" + behind).split(b"\r\n")[1:-1]
-        if b"." not in lines:
+        if b"." not in lines and not self._asks.broken:  # behind a gap there may be one
             return False
         for line in lines:
             verb = commands.parse(line + b"\r\n", 2).verb
@@ -443,8 +452,8 @@ class Asking(Exchange):
                 if voice.offset == 0:
                     self.protocol = "tls"
                 return True
-        data = voice.line(b"\r\n")
-        if data is None and (self._by_lf or self._ending):
+        data = voice.line(b"\n" if self._by_lf else b"\r\n")
+        if data is None and self._ending:
             voice.unpull(0)  # searched for CRLF so far
             data = voice.line()
         cut = ""

@@ -29,10 +29,12 @@ _LISTED = re.compile(rb"\d+ [\x21-\x7e]+\r?\n\Z")
 
 
 class Owed(NamedTuple):
-    """A command that will be answered. content: what its lines are after +OK, ``""`` when there is one line only."""
+    """A command that will be answered. content: what its lines are after +OK, ``""`` when there is one line only;
+    late: sent behind a gap."""
 
     command: str
     content: str = ""
+    late: bool = False
 
 
 class Pop3Dialogue(Exchange):
@@ -50,8 +52,10 @@ class Pop3Dialogue(Exchange):
         self._asked = not midstream
         self._lost_commands = False
         self._lost_responses = False
+        self._found_again = False  # a command behind the gap was answered: the next one is counted right
         self._quit = False
         self._secret = False
+        self._after_auth = False  # AUTH was the last command
         self._response: Pdu | None = None  # a response of many lines, being read
         self._content: Content | None = None
         self._listing_of = ""
@@ -70,32 +74,30 @@ class Pop3Dialogue(Exchange):
     def _before_answers(self) -> bool:
         """TLS from the first octet (port 995)."""
         voice = self._asks
-        if not self.midstream and (voice.side in self._records or voice.peek(2) == b"\x16\x03"):
-            return self._secured(voice)
-        return False
+        if voice.side in self._records:
+            return self._records[voice.side].read(self._ending)
+        return not self.midstream and bool(self._hello(voice))
 
-    def _secured(self, voice: Voice) -> bool:
-        """Read records, after finding that these are some."""
-        records = self._records.get(voice.side)
-        if records is None:
+    def _hello(self, voice: Voice) -> bool | None:
+        """Whether the client begins TLS here; ``None`` while there are too few octets to say."""
+        if voice.peek(1) != b"\x16":
+            return False
+        begins = self._encrypted(voice)
+        if begins:
+            self._tls = True
             if voice.offset == 0:
                 self.protocol = "tls"
-                self._tls = True
                 self._owed.clear()
-            self._encrypted(voice)
-            return True
-        return records.read(self._ending)
+        return begins
 
     def _ask(self) -> bool:
         voice = self._asks
         if voice.side in self._records:
-            return self._secured(voice)
+            return self._records[voice.side].read(self._ending)
         if self._tls or self._waits == "STLS" or voice.after_gap:
-            if voice.peek(2) == b"\x16\x03":
-                self._tls = True
-                return self._secured(voice)
-            if self._tls and len(voice) == 1 and voice.peek(1) == b"\x16" and not self._ending:
-                return False
+            begins = self._hello(voice)
+            if begins is not False:
+                return bool(begins)
         if self._waits and not (self._presuming or self._lost_responses):
             return False
         data, cut = _next_line(voice, self._ending)
@@ -103,6 +105,8 @@ class Pop3Dialogue(Exchange):
             if cut:
                 voice.cross()
                 self._lost_commands = True
+                self._secret = self._secret or self._auth  # what follows may be the end of a SASL message
+                self._auth = False
             return bool(cut)
         self._client_line(data, cut)
         return True
@@ -120,6 +124,8 @@ class Pop3Dialogue(Exchange):
         flags += odd_octets(data, end, True)
         if len(data) > LONGEST_COMMAND and not self._auth:
             flags += ("overlong",)
+        if "unknown-command" in flags and (self._secret or self._after_auth) and is_base64(text):
+            flags += ("credential",)  # an AUTH that was refused, or lost, and a client that went on all the same
         if cut:
             flags += (cut,)
         if assumed:
@@ -145,6 +151,7 @@ class Pop3Dialogue(Exchange):
         else:
             voice.give(data, voice.pdu(name), (*spans, *end_span(data, end)), flags, whole=bool(end))
         self._secret = "credential" in flags
+        self._after_auth = command == "AUTH"
         if self._quit or self._tls or fragment:
             self._auth = False
             return
@@ -171,14 +178,17 @@ class Pop3Dialogue(Exchange):
             self._quit = True
         if self._lost_responses:
             self._owed.clear()  # the answers to what came before lie in the gap
-        self._owed.append(Owed(command, content))
+        self._straying = False
+        if self._found_again:
+            self._lost_commands = self._found_again = False
+        self._owed.append(Owed(command, content, self._lost_commands))
 
     # --- the server ---------------------------------------------------------------------------------------------
 
     def _answer(self) -> bool:
         voice = self._answers
         if voice.side in self._records:
-            return self._secured(voice)
+            return self._records[voice.side].read(self._ending)
         if self._content is not None:
             if not self._content.read(self._ending):
                 return False
@@ -205,7 +215,7 @@ class Pop3Dialogue(Exchange):
         end = line_end(data)
         if self._response is not None and not self._interrupts(data):
             self._listing(data, end, cut)
-        elif self._response is None and self._owed_nothing() and not _is_status(data, cut):
+        elif self._response is None and self._strays(data, cut):
             self._stray(data, end, cut)
         else:
             self._status(data, end, cut)
@@ -231,9 +241,26 @@ class Pop3Dialogue(Exchange):
         self._content = Content(voice, pdu, eight_bit=True, always=("assumed",), limited=False, begun=True)
         return True
 
-    def _owed_nothing(self) -> bool:
-        """Nothing tells whether the last +OK has more lines: only one side was captured."""
-        return self._alone and not self._owed
+    def _strays(self, data: bytes, cut: str) -> bool:
+        """Whether a line is one more of the response before it, though no command that is known asked for many.
+
+        So it is where only the server was captured (as rule O2), and where a gap made the count uncertain.
+        """
+        if self._straying:
+            return True
+        if _is_status(data, cut) or data.startswith(b"+ "):
+            return False
+        if self._alone and not self._owed:
+            return True
+        if self._last_response is None or not (self._lost_commands or self._lost_responses):
+            return False
+        asked = [place for place, owed in enumerate(self._owed) if owed.content]
+        for _ in range(asked[0] + 1 if asked else 0):  # the response before it answers this one
+            self._owed.popleft()
+        self._straying = True
+        return True
+
+    _straying = False
 
     def _stray(self, data: bytes, end: int, cut: str) -> None:
         """Only the server was captured (as rule O2): what is no status line belongs to the response before it."""
@@ -243,6 +270,7 @@ class Pop3Dialogue(Exchange):
         if data == b".\r\n":
             voice.give(data, pdu, (Span(0, 1, PCI, "eod-dot"), Span(1, 3, PCI, "crlf")), flags)
             self._last_response = None
+            self._straying = False
             return
         stop = len(data) - end
         if _LISTED.match(data):
@@ -289,7 +317,8 @@ class Pop3Dialogue(Exchange):
         if len(data) > LONGEST_RESPONSE:
             flags += ("overlong",)
         found = _STATUS.match(data)
-        challenge = found is None and data[:1] == b"+" and data[1:2] in (b" ", b"\r", b"\n") and not voice.after_gap
+        challenge = found is None and data[:1] == b"+" and data[1:2] in (b" ", b"\r", b"\n")
+        challenge = challenge and (self._waits == "AUTH" or not voice.after_gap)
         if found is None and not challenge and (cut or voice.after_gap):
             voice.give(data, voice.pdu("reply (fragment)"), raw(data, end),
                        (*flags, *(("after-gap",) if voice.after_gap else ())))  # fmt: skip
@@ -298,6 +327,8 @@ class Pop3Dialogue(Exchange):
             return
         if voice.after_gap:
             flags += ("after-gap", "assumed")
+        elif self._lost_responses or self._lost_commands:
+            flags += ("assumed",)
         kind = "greeting" if owed is not None and owed.command == "greeting" else "response"
         status = data[: found.end()].decode() if found else ""
         many = bool(owed and owed.content and status == "+OK")
@@ -344,6 +375,7 @@ class Pop3Dialogue(Exchange):
             self._auth = owed.command == "AUTH" and status == "+"
         if not self._owed:
             self._lost_responses = False
+            self._found_again = owed.late
 
 
 def _next_line(voice: Voice, ending: bool) -> tuple[bytes, str]:

@@ -199,12 +199,14 @@ class SmtpDialogue(Asking):
             self._mail_over()
         if self._phase is Phase.UNKNOWN and not owed and self._asks.waiting:
             waits = self._asks.peek()
-            self._by_lf = self._by_lf or (waits.endswith(b"\n") and b"\r\n" not in waits)  # answered without a CRLF
+            if waits.endswith(b"\n") and b"\r\n" not in waits:
+                self._by_lf = True  # answered without a CRLF
+                self._asks.unpull(0)  # searched for CRLF so far
             self._turn_over = True
             while self._asks.waiting and self._ask():
                 pass
             self._turn_over = False
-        if self._lost_replies and owed:
+        if (self._lost_replies or self.midstream) and owed:
             wanted = ONLY.get(code, "")
             if owed[0].what == "greeting" and code not in GREETING_CODES and not self._greeted_by_gap():
                 return self._match(code)
@@ -214,6 +216,9 @@ class SmtpDialogue(Asking):
                         for _ in range(place):
                             owed.popleft()
                         break
+                else:
+                    if self._lost_commands:
+                        return None  # it answers a command that lies in the gap
         if self._lost_commands and owed and owed[0].what == "DATA" and code[:1] == b"2":
             return None  # no answer to DATA: it answers a command that lies in the gap
         if not owed:
@@ -279,6 +284,8 @@ class SmtpDialogue(Asking):
 
     def _unmatched(self, code: bytes) -> None:
         """A reply to something that was not captured tells the phase all the same."""
+        if self._phase is Phase.AUTH and self._lost_commands and code != b"334":
+            self._phase = Phase.COMMAND  # the message that it answers lies in the gap
         if self._phase not in (Phase.COMMAND, Phase.UNKNOWN) or not (self._lost_commands or not self._asked):
             return
         if code == b"354":
