@@ -241,6 +241,8 @@ class Lab:
     def resolve(self, name: str) -> str:
         """The address of a host, of its full name, or of the host that takes a domain's mail; an address is itself.
 
+        With IPv6 in the lab it is the IPv6 address, as `socket.getaddrinfo` prefers it (RFC 6724).
+
         Raises `socket.gaierror` for a name the lab does not know, as `socket.getaddrinfo` would.
         """
         with contextlib.suppress(ValueError):
@@ -249,7 +251,7 @@ class Lab:
         for host in HOSTS.values():
             domain = {MAILHOST: STUDENT_DOMAIN, SHANNON: STAFF_DOMAIN}.get(host)
             if wanted in (host.name, host.fqdn, domain):
-                return host.ipv4
+                return host.ipv6 if self.ipv6 else host.ipv4
         raise sockets.gaierror(sockets.EAI_NONAME, f"the lab knows no host {name}")
 
     # ── processes ─────────────────────────────────────────────────────────────────────────────────────────────────

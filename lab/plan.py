@@ -52,3 +52,12 @@ STAFF: dict[str, Person] = {
 MOVED: dict[str, str] = {"pras": f"teacher@{STAFF_DOMAIN}"}  # a staff user who moved: RCPT and VRFY answer 551
 LISTS: dict[str, tuple[str, ...]] = {"students": tuple(f"{user}@{STUDENT_DOMAIN}" for user in STUDENTS)}  # for EXPN
 POLICY_WORD = "X-Policy-Test"  # a header field of this name is refused after DATA: 554 Transaction failed
+
+
+def is_of_the_lab(name: str) -> bool:
+    """Whether ``name`` is a host of the lab: short or full name in any case (RFC 1035 2.3.3), or an address of it.
+
+    The addresses are documentation's (RFC 5737, RFC 3849), so they are nobody's outside.
+    """
+    wanted = name.rstrip(".").lower()
+    return any(wanted in (host.name, host.fqdn, host.ipv4, host.ipv6) for host in HOSTS.values())

@@ -117,6 +117,27 @@ def test_a_script_is_played_line_by_line(environment: dict[str, str], tmp_path: 
     assert any("551 5.1.6" in line for line in replies)
 
 
+def test_the_hosts_of_the_lab_are_known_by_every_name_they_have(environment: dict[str, str]) -> None:
+    for name in ("SHANNON", "shannon.cs.utwente.example.", "192.0.2.25"):
+        done = wiretalk("talk", name, environment=environment, stdin="\ufeffQUIT\n".encode())
+        assert done.returncode == 0, done.stderr.decode()
+        assert "C▶S  PDU        QUIT command C1" in done.stdout.decode()
+
+
+def test_with_ipv6_the_session_is_ipv6(environment: dict[str, str]) -> None:
+    done = wiretalk("talk", "shannon", "--ipv6", environment=environment, stdin=b"QUIT\n")
+    assert done.returncode == 0, done.stderr.decode()
+    assert f"server [{plan.SHANNON.ipv6}]:25" in done.stdout.decode()
+
+
+def test_a_recording_must_be_a_file(environment: dict[str, str]) -> None:
+    refused = wiretalk("talk", "--record", "-", environment=environment, stdin=b"QUIT\n")
+    assert refused.returncode == 2
+    nowhere = wiretalk("talk", "shannon", "--record", "/dev/null", environment=environment, stdin=b"QUIT\n")
+    assert nowhere.returncode == 0, nowhere.stderr.decode()
+    assert "was not read again" in nowhere.stderr.decode()
+
+
 def test_a_server_that_closes_in_the_middle_is_told_and_costs_the_exit_status(environment: dict[str, str]) -> None:
     done = wiretalk("talk", "shannon", environment=environment, stdin=b"QUIT\nNOOP\n")
     assert done.returncode == 1
@@ -195,7 +216,12 @@ def test_an_interface_that_was_asked_for_must_be_heard(
 
 @pytest.mark.parametrize(
     ("target", "words"),
-    [("127.0.0.1:1", "refused"), ("nowhere.invalid", "No address"), ("shannon:2", "refused")],
+    [
+        ("127.0.0.1:1", "refused"),
+        ("nowhere.invalid", "No address"),
+        ("a" * 300, "No address"),
+        ("shannon:2", "refused"),
+    ],
 )
 def test_a_connection_that_cannot_be_had_is_a_plain_sentence(
     target: str, words: str, environment: dict[str, str]

@@ -7,7 +7,9 @@ here, once. Each command is a module of `tui.commands`, read in when it is asked
 from __future__ import annotations
 
 import importlib
+import io
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -75,20 +77,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # readline and some terminals pin the size through these two, and the screen would never follow the window.
     for name in ("COLUMNS", "LINES"):
         os.environ.pop(name, None)
-    return _run(lambda: cli.main(arguments, prog_name="wiretalk", standalone_mode=False))
+    _mend_streams()
+    try:
+        code = _run(lambda: cli.main(arguments, prog_name="wiretalk", standalone_mode=False))
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader went away (| head): nothing to say
+        code = 128 + signal.SIGPIPE
+        _abandon_output()
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _say(f"wiretalk: {where}{(error.strerror or str(error)).lower()}.")
+        code = ExitCode.USAGE
+        _abandon_output()
+    return code
 
 
 def _run(command: Callable[[], object]) -> int:
     try:
         code = command()
-        sys.stdout.flush()
     except SystemExit as end:
-        sys.stdout.flush()
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except WiretalkError as error:
-        click.echo(f"wiretalk: {error.sentence}", err=True)
+        _say(f"wiretalk: {error.sentence}")
         if error.remedy:
-            click.echo(f"  to mend it: {error.remedy}", err=True)
+            _say(f"  to mend it: {error.remedy}")
         return error.exit_code
     except click.exceptions.Abort:
         return ExitCode.INTERRUPTED
@@ -99,6 +111,32 @@ def _run(command: Callable[[], object]) -> int:
         error.show()
         return ExitCode.USAGE
     return code if isinstance(code, int) else ExitCode.OK
+
+
+def _say(sentence: str) -> None:
+    """To standard error; a file name may hold what a terminal would obey."""
+    click.echo("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in sentence), err=True)
+
+
+def _mend_streams() -> None:
+    """Closed standard streams become the null device, lest a socket take their number; no character is unprintable."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _abandon_output() -> None:
+    """What could not be written is given up, or the interpreter would complain of it once more at its end."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from capture import exported
-from capture.errors import SniffError, WiretalkError
+from capture.errors import LabError, SniffError, WiretalkError
 from capture.export.pcapng import Recorder
 from capture.model import Endpoint, Frame, Side, Update
 from capture.sources.sniffer import Sniffer
@@ -30,6 +30,7 @@ from tui.socketrecord import SocketRecord
 
 LAB_INTERFACE = "eth0"  # what every host of the lab calls its end of the wire
 SNIFFING = "capture.sources.loop"  # the one module that imports scapy
+START_AGAIN = "leave with Ctrl+Q and start wiretalk again"
 SETTLE = 0.5  # seconds that the frames of the connection's end may take to come; a few milliseconds do as a rule
 NOT_SNIFFED = "recorded at the socket, not sniffed"
 
@@ -50,12 +51,13 @@ class LiveSession:
         ipv6: bool = False,
         vrfy: bool = True,
     ) -> None:
-        self._target = resolve_target(target) if target else Target(plan.SHANNON.name, plan.SMTP)
-        self._in_lab = target is None or self._target.host in plan.HOSTS
+        self._target = Target(plan.SHANNON.name, plan.SMTP) if target is None else resolve_target(target)
+        self._in_lab = plan.is_of_the_lab(self._target.host)
         if self._in_lab and interface is not None:
             raise WiretalkError("--interface is for hosts outside the lab.", "leave it out: the lab's wire is sniffed")
         self.lab: Lab | None = Lab(ipv6=ipv6, vrfy=vrfy) if self._in_lab else None
         self._lab_is_up = False
+        self._lab_is_lost = False
         self._record = record
         self._interface = interface
         self._feed: Feed | None = None
@@ -91,6 +93,9 @@ class LiveSession:
 
     def events(self) -> list[messages.Event]:
         taken = []
+        if self._lab_is_up and not self._over and not self._lab_is_lost and self.lab is not None and self.lab.failure:
+            self._lab_is_lost = True
+            self._events.append(messages.Failed(self.lab.failure, START_AGAIN))
         while self._events:
             taken.append(self._events.popleft())
         return taken
@@ -103,9 +108,11 @@ class LiveSession:
     async def open(self) -> None:
         """Start the lab and the capture if need be, then connect; again for a new connection in the same capture."""
         await self._leave()
+        if self._lab_is_lost and self.lab is not None:
+            raise LabError("servers", self.lab.failure, START_AGAIN)
         try:
             address = await self._address()
-        except OSError:
+        except (OSError, UnicodeError):  # UnicodeError: a label of more than 63 octets
             self._events.append(messages.Failed(f"No address is known for {self._target.host}."))
             return
         if self._feed is None:
@@ -136,19 +143,23 @@ class LiveSession:
             self._connection.half_close()
 
     async def close(self) -> None:
-        await self._leave()
-        self._over = True
-        if self._sniffer is not None:
-            await self._settle()
-            await asyncio.to_thread(self._sniffer.stop)
-        if self._feed is not None:
-            self._feed.finish()
-        if self.lab is not None:
-            await asyncio.to_thread(self.lab.close)
+        try:
+            await self._leave()
+            self._over = True
+            if self._sniffer is not None:
+                await self._settle()
+                await asyncio.to_thread(self._sniffer.stop)
+        finally:
+            try:
+                if self._feed is not None:
+                    self._feed.finish()
+            finally:
+                if self.lab is not None:
+                    await asyncio.to_thread(self.lab.close)
 
     def turn_to(self, host: str, port: int) -> None:
         """The next `open` connects there, in the same capture. Raises `WiretalkError`: out of the lab, or into it."""
-        if (host in plan.HOSTS) is not self._in_lab:
+        if plan.is_of_the_lab(host) is not self._in_lab:
             raise WiretalkError(
                 "One capture is of the lab or of the world, not of both.", f"wiretalk talk {host}:{port}"
             )

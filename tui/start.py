@@ -75,6 +75,8 @@ def start_talk(options: Options) -> int:
     """The Talk screen where there is a terminal; else the player. Raises `WiretalkError`."""
     from tui.live import LiveSession
 
+    if options.record is not None and str(options.record) == "-":
+        raise WiretalkError("A recording is read again at the end, so it must be a file.", "--record FILE")
     session = LiveSession(
         options.target,
         record=options.record,
@@ -138,7 +140,8 @@ async def _play(session: LiveSession, lines: list[str] | None, options: Options)
     if not verdict.faults:
         how = "seen on the wire" if status.sniffed else "recorded at the socket, not sniffed"
         also = "; the message arrived" if exercise else ""
-        print(f"wiretalk: every line typed was {how}{also}; {status.recording} reads the same.", file=sys.stderr)
+        same = f"; {status.recording} reads the same" if status.recording and status.recording.is_file() else ""
+        print(f"wiretalk: every line typed was {how}{also}{same}.", file=sys.stderr)
     return _tell(verdict)
 
 
@@ -198,6 +201,9 @@ def _reread(session: LiveSession, player: Player, verdict: Verdict) -> None:
     if path is None:
         verdict.faults.append("Nothing was recorded.")
         return
+    if path.exists() and not path.is_file():  # --record /dev/null: wanted so
+        print(f"wiretalk: {path} is no file and was not read again.", file=sys.stderr)
+        return
     again, analyzer = Record(), Analyzer()
     with read(path) as capture:
         for frame in capture:
@@ -213,7 +219,7 @@ def _script(name: str) -> list[str]:
 
     try:
         octets = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
-        text = octets.decode()
+        text = octets.decode("utf-8-sig")  # a byte order mark is the editor's, not a line to send
     except OSError as error:
         raise UnreadableCapture(f"{name}: {error.strerror}.") from error
     except UnicodeDecodeError as error:

@@ -13,7 +13,7 @@ import pytest
 
 from capture.export.pcapng import Recorder
 from capture.model import Frame
-from tests.capture.forge import Wire, capture_of
+from tests.capture.forge import START, Wire, capture_of
 
 VECTORS: list[dict[str, Any]] = json.loads((Path(__file__).parents[1] / "vectors" / "vectors.json").read_text())
 ENVIRONMENT = {**os.environ, "LC_ALL": "C.UTF-8", "TERM": "dumb"}
@@ -90,10 +90,10 @@ def test_standard_input_is_a_file_too(session: Path) -> None:
     assert piped.stdout == named.stdout
 
 
-def test_several_files_are_one_capture_whose_frame_numbers_run_on(session: Path, tmp_path: Path) -> None:
+def test_several_files_are_one_capture_in_time_order_whose_frame_numbers_run_on(session: Path, tmp_path: Path) -> None:
     exchange = [{"dir": "S", "bytes": "220 b.example ready\r\n"}, {"dir": "C", "bytes": "QUIT\r\n"}]
-    other = save(tmp_path / "other.pcapng", list(capture_of(exchange, wire=Wire(sport=587))))
-    done = wiretalk("label", "--format", "jsonl", session, other)
+    other = save(tmp_path / "other.pcapng", list(capture_of(exchange, wire=Wire(sport=587, time=START + 10**10))))
+    done = wiretalk("label", "--format", "jsonl", other, session)
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert [row["conversation"] for row in rows] == sorted(row["conversation"] for row in rows)
     assert {row["conversation"] for row in rows} == {1, 2}
@@ -176,6 +176,41 @@ def test_unknown_commands_options_and_formats_are_usage_errors(session: Path) ->
         done = wiretalk(*arguments)
         assert done.returncode == 2, arguments
         assert b"Traceback" not in done.stderr
+
+
+# ── odd surroundings ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("redirection", [">&-", "<&-", "2>&-", ">&- 2>&- <&-"])
+@pytest.mark.parametrize("command", ["label", "--help"])
+def test_closed_standard_streams_are_no_traceback(redirection: str, command: str, session: Path) -> None:
+    argv = f"{sys.executable} -bb -m tui.cli {command} {session if command == 'label' else ''} {redirection}"
+    done = subprocess.run(["sh", "-c", argv], capture_output=True, env=ENVIRONMENT, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == b""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("command", ["label", "--help"])
+def test_a_full_disk_is_one_sentence(command: str, session: Path) -> None:
+    argv = f"{sys.executable} -bb -m tui.cli {command} {session if command == 'label' else ''} >/dev/full"
+    done = subprocess.run(["sh", "-c", argv], capture_output=True, env=ENVIRONMENT, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr == b"wiretalk: no space left on device.\n"
+
+
+def test_an_output_that_knows_ascii_only_gets_escapes(session: Path) -> None:
+    argv = [sys.executable, "-m", "tui.cli", "label", str(session)]
+    settings = {**ENVIRONMENT, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(argv, capture_output=True, env=settings, timeout=60)
+    assert done.returncode == 0
+    assert rb"QUIT\u240d\u240a" in done.stdout
+
+
+def test_a_file_name_cannot_command_the_terminal(tmp_path: Path) -> None:
+    done = wiretalk("label", tmp_path / "\x1b[2Jno.pcap")
+    assert done.returncode == 2
+    assert b"\x1b" not in done.stderr
 
 
 # ── help ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

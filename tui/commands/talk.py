@@ -30,7 +30,8 @@ def command(**options: Any) -> None:
 
     HOST may be one of the lab (shannon, mailhost) or any other. Without a terminal, the exercise's session is played
     in the lab (or the lines of --script, or of standard input to HOST) and the labelled capture is printed; the exit
-    status is 0 only if every line typed was seen on the wire, the message arrived, and the recording reads the same.
+    status is 0 only if every line typed was seen on the wire, the recording reads the same, and (the exercise) the
+    message arrived.
     """
     from tui.start import Options, start_talk
 
