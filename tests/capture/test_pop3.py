@@ -187,3 +187,13 @@ def test_a_capture_that_begins_inside_a_message() -> None:
         "S4 PDU | +OK response S2",
     ]
     assert client(shown) == ["C1 PDU | QUIT command C1"]
+
+
+@pytest.mark.parametrize("said", [
+    (raw("C", b"\x16\x03\x09abc\r\n"),),
+    ("S: +OK", "C: STLS", "S: +OK", raw("C", b"\x16\x03\x09abc\r\n")),
+    ("S: +OK", "C: NOOP", lost("C", 3), raw("C", b"\x16\x03\x09abc\r\n"), "S: +OK"),
+])  # fmt: skip
+def test_what_only_begins_like_tls_is_a_line_of_its_own(said: tuple[str | tuple[Side, bytes | int], ...]) -> None:
+    last = [line for line in lines(*said, protocol="pop3") if line.side is Side.CLIENT][-1]
+    assert (last.data, last.layer) == (b"\x16\x03\tabc\r\n", Layer.APPLICATION)
