@@ -5,8 +5,9 @@ who talks to whom, what stands in order, what is missing and when a conversation
 What it saves is the dialogue. A conversation that opens with a SYN is kept as octets until it ends; then most are read
 at a glance (`capture.glance`), and only those that are not quite plain are gone through line by line.
 
-* What is kept is bounded: a conversation of more octets than the last of `STEPS`, or all of them when together they
-  pass `KEPT_IN_ALL`, go through their dialogues from then on as their octets come.
+* What is kept is bounded. A conversation of more than `KEPT` octets goes through its dialogue from then on as its
+  octets come. When all together pass `KEPT_IN_ALL`, those that a RST ended are closed without `LINGER`, and if that is
+  not enough, those that keep most go through their dialogues too.
 * A conversation nobody understands needs no lines: its octets are counted and digested, and that is all.
 """
 
@@ -24,14 +25,16 @@ from capture.protocols.opaque import OpaqueDialogue, TlsDialogue
 from capture.stream import Item
 from capture.talk import News, Talk
 
-# Octets kept of one conversation: first as many as tell mail from what is none, in the end more than most mail has.
-STEPS = (64, 4 << 10, 32 << 10, 256 << 10)
-KEPT_IN_ALL = 24 << 20  # octets kept of all conversations: a host that has not so much has no captures either
+OPENING = 64  # octets that tell mail from what is none
+KEPT = 256 << 10  # octets kept of one conversation; most mail is smaller, and what is larger gains little
+KEPT_IN_ALL = 48 << 20  # octets kept of all: what a gigabit of mail brings in half a second
 _CLIENT = Side.CLIENT
 _order = itemgetter(-1)  # `order` is the last of a row's values
 
 _GREETINGS = (b"220", b"421", b"554", b"+OK", b"-ER", b"* ")
 _ASKED = (b"EHLO", b"HELO", b"LHLO", b"MAIL", b"ehlo", b"helo", b"USER", b"CAPA", b"AUTH", b"APOP")
+
+Kept = tuple[Side, list[bytes]] | Gap  # a run of one side: the octets of each of its segments
 
 
 class Flow(Talk):
@@ -49,9 +52,9 @@ class Flow(Talk):
         self._store = store
         self.noted: dict[str, int] = {}
         # Without a SYN, who is the client and where the stream begins may still change.
-        self.kept: list[tuple[Side, list[bytes]] | Gap] | None = None if self.midstream else []
+        self.kept: list[Kept] | None = None if self.midstream else []
         self.weight = 0
-        self.limit = STEPS[0]
+        self.limit = OPENING
         self._count = Count()
         self._news = News()
         self._understood = True  # its lines are worth looking at
@@ -109,6 +112,7 @@ class Flow(Talk):
         if self._understood:
             super().finish(self._news)
             self._read()
+        self._store.unsettled.pop(self.ident, None)
         self.stream = None
 
     def row(self) -> Facts:
@@ -150,9 +154,9 @@ class Flow(Talk):
 
     def weigh(self) -> None:
         """As much is kept as may be: is it worth keeping more?"""
-        higher = [step for step in STEPS if step > self.weight]
-        if higher and (self.limit > STEPS[0] or self._promising()):
-            self._store.reserve(self, higher[0])
+        if self.limit == OPENING and self.weight <= KEPT and self._promising():
+            self.limit = KEPT
+            self._store.flows[self.ident] = self
         else:
             self.release()
 
@@ -169,6 +173,7 @@ class Flow(Talk):
         """What is kept goes through the dialogue, and so does all that follows."""
         kept, self.kept = self.kept or [], None
         self._store.let_go(self)
+        self.weight = 0
         at = {Side.CLIENT: 0, Side.SERVER: 0}
         for item in kept:
             if isinstance(item, Gap):
@@ -188,14 +193,25 @@ class Flow(Talk):
             return
         if isinstance(item, Chunk):
             super().hear(item, self._news)
+            if self._news.unsettled:  # it waits for more of the kind
+                self._store.unsettled[self.ident] = self
+                return
         else:
             super().take([item], self._news)
+        self.read()
+
+    def read(self) -> None:
+        """Have the dialogue say what it can say, and count it."""
+        if not self._understood:
+            return
+        self.settle(self._news)
         self._read()
         if isinstance(self._dialogue, OpaqueDialogue | TlsDialogue):
             self._understood = False
             self._dialogue = None
             for ear in self._ears:
                 ear.heard.clear()
+            self._store.strange(self)
 
     def _read(self) -> None:
         """Count what the dialogue said."""
@@ -210,7 +226,7 @@ class Flow(Talk):
                 count.line(row)
         for note in news.notes:
             self.note(note)
-        for table in (news.lines, news.runs, news.gaps, news.notes):
+        for table in (news.lines, news.runs, news.gaps, news.notes, news.talks, news.unsettled):
             table.clear()
 
     # --- the account --------------------------------------------------------------------------------------------
@@ -236,27 +252,34 @@ class Flow(Talk):
 
 
 class Store:
-    """How much all flows keep together."""
+    """How much all flows keep together. unsettled: flows whose dialogues were not given all yet."""
 
     def __init__(self) -> None:
-        self._reserved = 0
-        self._flows: dict[int, Flow] = {}
+        self.flows: dict[int, Flow] = {}
+        self.unsettled: dict[int, Flow] = {}
+        self.strangers: list[Flow] = []  # of which it was just found out that nobody understands them
+        self._heard = 0  # octets since the weights were added up; at least as many as were kept
 
-    def reserve(self, flow: Flow, octets: int) -> None:
-        """This flow may keep so many."""
-        if flow.ident in self._flows:
-            self._reserved -= flow.limit
-        flow.limit = octets
-        self._flows[flow.ident] = flow
-        self._reserved += octets
-        if self._reserved > KEPT_IN_ALL:
-            for one in list(self._flows.values()):
-                one.release()
+    def grown(self, octets: int) -> bool:
+        """So much more of the capture was read: is more kept than may be?"""
+        self._heard += octets
+        if self._heard <= KEPT_IN_ALL:
+            return False
+        self._heard = sum(flow.weight for flow in self.flows.values())
+        return self._heard > KEPT_IN_ALL
+
+    def strange(self, flow: Flow) -> None:
+        """Nobody understands it."""
+        self.strangers.append(flow)
+
+    def settle(self) -> None:
+        """All that was heard is counted."""
+        while self.unsettled:
+            self.unsettled.popitem()[1].read()
 
     def let_go(self, flow: Flow) -> None:
         """It keeps nothing any more."""
-        if self._flows.pop(flow.ident, None) is not None:
-            self._reserved -= flow.limit
+        self.flows.pop(flow.ident, None)
 
 
 class Survey(Analyzer):
@@ -275,7 +298,9 @@ class Survey(Analyzer):
             yield self._flows[ident].row()
 
     def feed_all(self, frames: Iterable[Frame]) -> Update:
-        return self._noted(super().feed_all(frames))
+        update = self._noted(super().feed_all(frames))
+        self._settle(0)
+        return update
 
     def elapse(self, time: int) -> Update:
         return self._noted(super().elapse(time))
@@ -289,6 +314,24 @@ class Survey(Analyzer):
             if note.conversation:
                 self._flows[note.conversation].note(note)
         return update
+
+    def _settle(self, octets: int) -> None:
+        """So much more of the capture was read: what waits is counted, and what is kept stays bounded."""
+        store = self._store
+        store.settle()
+        store.strangers.clear()
+        if not store.grown(octets):
+            return
+        for flow in list(store.flows.values()):
+            if flow.reset:
+                self._close(flow, News(), [])
+        heaviest = sorted(store.flows.values(), key=lambda flow: -flow.weight)
+        left = sum(flow.weight for flow in heaviest)
+        for flow in heaviest:
+            if left <= KEPT_IN_ALL // 2:
+                break
+            left -= flow.weight
+            flow.release()
 
     def _begin(self, segment: Segment, news: News, facts: list[Conversation]) -> Talk:
         talk = super()._begin(segment, news, facts)

@@ -21,9 +21,9 @@ from typing import TextIO
 from capture.errors import ExitCode
 from capture.export.text import visible
 from capture.facts import Facts
+from capture.front import Front
+from capture.intake import take_in
 from capture.sources.files import DAMAGE
-from capture.sources.several import read_all
-from capture.survey import Survey
 
 _SECOND = 1_000_000_000
 _HEADING = (
@@ -38,17 +38,15 @@ def list_conversations(files: Sequence[str], form: str, out: TextIO, err: TextIO
     Returns an `ExitCode`: OK, NOTHING_FOUND (no conversation), USAGE (a file is damaged). Raises `CaptureError` for a
     file that is no capture at all.
     """
-    survey, found = Survey(), 0
-    with read_all(files) as capture:
-        for batch in capture.batches():
-            survey.feed_all(batch)
-    survey.finish()
-    for row in FORMS[form](survey.rows()):
+    front, found = Front(), 0
+    notes = take_in(front, files)
+    front.finish()
+    for row in FORMS[form](front.rows()):
         found += 1
         out.write(row + "\n")
-    for note in capture.notes:
+    for note in notes:
         err.write(f"wiretalk: {note.text}\n")
-    if any(note.kind in DAMAGE for note in capture.notes):
+    if any(note.kind in DAMAGE for note in notes):
         return ExitCode.USAGE
     if not found:
         err.write("wiretalk: no conversation: no TCP segment in this capture.\n")

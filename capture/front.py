@@ -1,0 +1,198 @@
+"""The first pass, straight from the records of a file: what most frames of most captures need, and not a step more.
+
+Claim: a `Front` is a `Survey` that comes to the same rows. `walk` takes the whole records of a gulp of a classic pcap
+file of Ethernet frames; a frame that is Ethernet, IPv4 without options and TCP, in a `Swift` conversation, is told by
+two unpackings; every other one becomes a `Frame` and goes the long way, which is right for all.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from capture import exported
+from capture.analyzer import LINGER, LINGER_FIN
+from capture.half import MASK
+from capture.model import ACK, FIN, RST, SYN, Conversation, Endpoint, Frame, Segment
+from capture.survey import Survey
+from capture.swift import BEHIND, Swift, Way
+from capture.talk import News, Talk
+
+RECORD = 16  # octets of a record header
+_ORDINARY = 54  # octets of a frame whose headers have no options
+_NEEDED = RECORD + _ORDINARY
+_NEVER = 1 << 80  # ns
+
+_body = struct.Struct(">16xH20xIIBB").unpack_from  # total length, sequence and acknowledgement, data offset, flags
+_ports = struct.Struct(">HH").unpack_from
+
+
+class Shape(NamedTuple):
+    """How a pcap file's records are to be read: byte order, ``<`` or ``>``; ns of a unit of the fraction."""
+
+    order: str
+    unit: int
+
+
+class Front(Survey):
+    """As `Survey`; and `walk` for gulps of a file. Frames and gulps may come in any mixture."""
+
+    _talk_type = Swift
+
+    def __init__(self, *, strict: bool = False) -> None:
+        super().__init__(strict=strict)
+        self._ways: dict[bytes, Way] = {}  # addresses and ports as they stand in a frame
+
+    def walk(self, data: bytes, at: int, number: int, shape: Shape) -> tuple[int, int]:
+        """Take the whole records of ``data`` from ``at`` on, the first numbered ``number``.
+
+        Returns where the first record begins that is not here whole, or is not to be believed, and its number. The last
+        `_NEEDED` octets are left too, whatever they are.
+        """
+        order, unit = shape
+        head = struct.Struct(order + "IIII12xHBxHxxHxB2x12s").unpack_from
+        ipv4, piece = (0x0008, 0xFF3F) if order == "<" else (0x0800, 0x3FFF)
+        body, get, size = _body, self._ways.get, len(data)
+        now, alarms = self._now, self._alarms
+        alarm = alarms[0][0] if alarms else _NEVER
+        last, begun = size - _NEEDED, at
+        while at <= last:
+            seconds, fraction, captured, length, kind, first, _, fragment, protocol, key = head(data, at)
+            start = at + RECORD
+            end = start + captured
+            if end > size or captured > length:
+                break
+            time = seconds * 1_000_000_000 + fraction * unit
+            if time > now:  # noqa: PLR1730  # a call costs more
+                now = time
+            way = get(key)
+            if alarm <= now and way is not None and way.flow.ways is not None:
+                # Whose time is up is none of these, or is to be closed: nobody is spared (`Analyzer._pass_time`).
+                self._time_passed(time)
+                alarm = alarms[0][0] if alarms else _NEVER
+                way = get(key)
+            if (
+                way is not None
+                and kind == ipv4
+                and first == 0x45
+                and protocol == 6
+                and not fragment & piece
+                and captured >= _ORDINARY
+            ):
+                total, sequence, acknowledgement, words, flags = body(data, start)
+                a, b = start + 34 + (words >> 4 << 2), start + 14 + total
+                if start + _ORDINARY <= a <= b <= end:
+                    if sequence == way.expected and flags & 0x17 == ACK:
+                        theirs = way.other.expected
+                        if acknowledgement == theirs or (theirs >= 0 and (theirs - acknowledgement) & MASK <= BEHIND):
+                            flow = way.flow
+                            flow.frames += 1
+                            if time > flow.end:  # noqa: PLR1730
+                                flow.end = time
+                            if a < b:
+                                if flow.voice is way:
+                                    way.parts.append(data[a:b])
+                                else:
+                                    flow.voice = way
+                                    way.parts = parts = [data[a:b]]
+                                    flow.said.append((way.side, parts))
+                                way.expected = (sequence + b - a) & MASK
+                                flow.weight += b - a
+                                if flow.weight > flow.limit:
+                                    flow.weigh()
+                            at = end
+                            number += 1
+                            continue
+                    flow = way.flow
+                    if flow.ways is not None and flow.follow(way, sequence, acknowledgement, flags, data[a:b], time):
+                        if flags & (FIN | RST) or way.other.fin:
+                            self._now = now
+                            self._ending(flow)
+                            alarm = alarms[0][0] if alarms else _NEVER
+                        at = end
+                        number += 1
+                        continue
+            self._now = now
+            self._one(Frame(number, time, data[start:end], length))
+            alarm = alarms[0][0] if alarms else _NEVER
+            at = end
+            number += 1
+        self._now = now
+        self._settle(at - begun)
+        return at, number
+
+    def _time_passed(self, time: int) -> None:
+        news, facts = News(), list[Conversation]()
+        self._pass_time(time, news, facts)
+        if news or facts or news.talks:
+            self._noted(self._update(news, facts))
+
+    def _ending(self, flow: Swift) -> None:
+        """A FIN or a RST was seen, or something behind one: as `Analyzer._observe`."""
+        ways = flow.ways
+        assert ways is not None
+        if flow.broken or (ways[0].fin and ways[1].fin):
+            if not flow.closing or (flow.broken and not flow.reset):
+                flow.closed = flow.closing = True
+                flow.reset = flow.broken
+                self._alarm(self._now + (LINGER if flow.broken else LINGER_FIN), flow, close=True)
+            if ways[0].fin_acked and ways[1].fin_acked:
+                self._close(flow, News(), [])
+
+    def _one(self, frame: Frame) -> None:
+        """A frame that is not as most are; the SYN that opens a conversation is the commonest."""
+        data = frame.data
+        if len(data) >= _ORDINARY and data[47] & 0x17 == SYN and data[12:15] == b"\x08\x00\x45" and data[23] == 6:
+            total, sequence, _, words, _ = _body(data)
+            if not (data[20] & 0x3F or data[21]) and 34 + (words >> 4 << 2) == 14 + total <= len(data):
+                self._open_swift(frame, sequence)
+                return
+        self.feed(frame)
+
+    def _open_swift(self, frame: Frame, sequence: int) -> None:
+        data = frame.data
+        sport, dport = _ports(data, 34)
+        source, destination = Endpoint(data[26:30], sport), Endpoint(data[30:34], dport)
+        talk = self._talks.get((source, destination, ()))
+        if talk is not None and talk.stream is not None:
+            self.feed(frame)
+            return
+        news, facts = News(), list[Conversation]()
+        self._pass_time(frame.time, news, facts)
+        segment = Segment(frame.number, frame.time, source, destination, sequence, 0, SYN, 0, b"", len(data))
+        flow = self._begin(segment, news, facts)
+        assert isinstance(flow, Swift)
+        keys = data[26:38], data[30:34] + data[26:30] + data[36:38] + data[34:36]
+        for way in flow.open(sequence, keys):
+            self._ways[way.key] = way
+        if news or facts or news.talks:
+            self._noted(self._update(news, facts))
+
+    # --- what `Analyzer` does, where it must know of ways -------------------------------------------------------
+
+    def _observe(self, segment: Segment, news: News, facts: list[Conversation]) -> None:
+        self._wake(segment.source, segment.destination, segment.scope)
+        super()._observe(segment, news, facts)
+
+    def _recorded(self, frame: Frame) -> Segment | None:
+        record = exported.unpack(frame)
+        if record is not None:
+            self._wake(record.source, record.destination, ())
+        return super()._recorded(frame)
+
+    def _wake(self, source: Endpoint, destination: Endpoint, scope: tuple[int, ...]) -> None:
+        flow = self._talks.get((source, destination, scope))
+        if isinstance(flow, Swift) and flow.ways is not None:
+            self._leave(flow)
+            flow.wake()
+
+    def _close(self, talk: Talk, news: News, facts: list[Conversation]) -> None:
+        assert isinstance(talk, Swift)
+        self._leave(talk)
+        super()._close(talk, news, facts)
+
+    def _leave(self, flow: Swift) -> None:
+        """Its frames go the long way from now on."""
+        for way in flow.ways or ():
+            if self._ways.get(way.key) is way:
+                del self._ways[way.key]
