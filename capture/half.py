@@ -72,6 +72,7 @@ class Half:
         "acked",
         "base",
         "cuts",
+        "cut_short",
         "excused",
         "expected",
         "fin",
@@ -102,6 +103,7 @@ class Half:
         self.held: list[Piece] = []
         self.held_octets = 0
         self.cuts: list[Cut] = []
+        self.cut_short = False  # the snap length cut one of its segments
         self.acked = 0
         self.excused = -1  # up to here an acknowledgement needs no octets (a FIN that was not captured)
         self.marks: list[Mark] = []

@@ -304,6 +304,7 @@ class Talk:
 
     def hurry(self, news: News) -> None:
         """Octets wait here for an answer, and in too many other conversations: the dialogue goes on without it."""
+        self.settle(news)
         if self._dialogue is None and self._opening:
             self._choose(news, final=True)
         heard = [ear.heard[-1] for ear in self._ears if ear.heard]
