@@ -16,6 +16,8 @@ from typing import NamedTuple
 from capture.model import Endpoint, Frame
 
 LINKTYPE_UPPER_PDU = 252
+NOT_SNIFFED = "recorded at the socket, not sniffed"
+"""What every view of such octets says, and the section comment of a recording of them."""
 
 _END, _DISSECTOR = 0, 12
 _IPV4_SOURCE, _IPV4_DESTINATION, _IPV6_SOURCE, _IPV6_DESTINATION = 20, 21, 22, 23

@@ -194,6 +194,7 @@ def test_without_rights_the_session_is_recorded_at_the_socket_and_says_so(
         assert done.returncode == 0, told
         assert "recorded at the socket, not sniffed" in done.stdout.decode()
         again = wiretalk("label", "--format", "jsonl", recording, environment=environment)
+        assert "recorded at the socket, not sniffed" in again.stderr.decode()
         rows = [json.loads(row) for row in again.stdout.splitlines()]
         assert [(row["side"], row["line"], row["label"]) for row in rows] == [
             ("S", "220 there.example ready\r\n", "PDU"),

@@ -32,7 +32,6 @@ LAB_INTERFACE = "eth0"  # what every host of the lab calls its end of the wire
 SNIFFING = "capture.sources.loop"  # the one module that imports scapy
 START_AGAIN = "leave with Ctrl+Q and start wiretalk again"
 SETTLE = 0.5  # seconds that the frames of the connection's end may take to come; a few milliseconds do as a rule
-NOT_SNIFFED = "recorded at the socket, not sniffed"
 
 
 class LiveSession:
@@ -217,7 +216,7 @@ class LiveSession:
                     if self._feed is None:
                         sniffer.stop()
                 return
-        recorder = Recorder(path, (("socket", exported.LINKTYPE_UPPER_PDU),), NOT_SNIFFED)
+        recorder = Recorder(path, (("socket", exported.LINKTYPE_UPPER_PDU),), exported.NOT_SNIFFED)
         self._feed = Feed(recorder, path)
         self._socket_record = SocketRecord(self._feed)
 

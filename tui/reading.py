@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn, TextIO
 
+from capture.errors import CaptureError
+from capture.exported import NOT_SNIFFED
 from capture.model import Frame, Note
 from capture.sources.files import DAMAGE
 from capture.sources.several import read_all
@@ -26,13 +28,22 @@ class Reading:
         self.notes: list[Note] = []
 
     def batches(self) -> Iterator[list[Frame]]:
-        """The frames, many at a time. Raises `CaptureError` for a file that is no capture at all."""
-        with read_all(self._files) as capture:
-            yield from capture.batches()
+        """The frames, many at a time. Raises `CaptureError` when no file is a capture; one that is none is told."""
+        with read_all(self._files, refused=self._refused) as capture:
+            begun = False
+            for batch in capture.batches():
+                if not begun and any(comment.text == NOT_SNIFFED for comment in capture.comments):
+                    self._err.write(f"wiretalk: {NOT_SNIFFED}: the numbers are of reads and writes, not of frames.\n")
+                begun = True  # the comment on a whole section stands in front of its frames
+                yield batch
         self.notes = capture.notes
         for note in self.notes:
             self.damaged = self.damaged or note.kind in DAMAGE
             self._err.write(f"wiretalk: {note.text}\n")
+
+    def _refused(self, error: CaptureError) -> None:
+        self.damaged = True
+        self._err.write(f"wiretalk: {error.sentence}\n")
 
 
 def end(work: Callable[[], int]) -> NoReturn:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from capture.errors import ExitCode, LabError, UnreadableCapture, WiretalkError
+from capture.exported import NOT_SNIFFED
 from capture.model import Role
 from lab import plan
 from tui.dialog import hide
@@ -138,7 +139,7 @@ async def _play(session: LiveSession, lines: list[str] | None, options: Options)
     if status.lost:
         verdict.faults.append(f"The kernel lost {status.lost} frames before they could be read.")
     if not verdict.faults:
-        how = "seen on the wire" if status.sniffed else "recorded at the socket, not sniffed"
+        how = "seen on the wire" if status.sniffed else NOT_SNIFFED
         also = "; the message arrived" if exercise else ""
         same = f"; {status.recording} reads the same" if status.recording and status.recording.is_file() else ""
         print(f"wiretalk: every line typed was {how}{also}{same}.", file=sys.stderr)
@@ -185,7 +186,6 @@ async def _exercise(session: LiveSession, player: Player, verdict: Verdict) -> N
 
 def _print(session: LiveSession, player: Player, show_secrets: bool) -> None:
     from tui.labelling import write
-    from tui.live import NOT_SNIFFED
 
     if not session.status.sniffed:
         print(f"# {NOT_SNIFFED}: the numbers are of reads and writes, not of frames. {session.status.notice}")

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import heapify, heappop, heapreplace
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 
-from capture.errors import BadCapture
+from capture.errors import BadCapture, CaptureError
 from capture.model import Frame, Note
 from capture.sources.files import Capture, read
 from capture.sources.findings import Comment, Interface
@@ -82,7 +82,7 @@ class Captures:
     notes: each begins with its file's name; interfaces: of all files, equal ones of different files once.
     """
 
-    def __init__(self, files: list[_File], number: int) -> None:
+    def __init__(self, files: list[_File], number: int, refused: Callable[[CaptureError], None] | None = None) -> None:
         self.name = ", ".join(str(file.path) for file in files)
         self.notes: list[Note] = []
         self.comments: list[Comment] = []
@@ -93,8 +93,17 @@ class Captures:
         if len(files) == 1:
             self._batches = self._alone(files[0])
             return
+        readable: list[_File] = []
         for file in files:
-            file.look()
+            try:
+                file.look()
+            except CaptureError as error:
+                if refused is None or (file is files[-1] and not readable):
+                    raise
+                refused(error)
+            else:
+                readable.append(file)
+        files = readable
         # The one whose time comes next stands last; a file without frames comes first, for what it says besides.
         self._waiting = sorted(files, key=lambda file: (file.first is not None, file.first or 0, file.place))[::-1]
         self._open_those_due()
@@ -245,16 +254,19 @@ class Captures:
         file.close()
 
 
-def read_all(paths: Sequence[str | Path], first_number: int = 1) -> Captures:
+def read_all(
+    paths: Sequence[str | Path], first_number: int = 1, refused: Callable[[CaptureError], None] | None = None
+) -> Captures:
     """Open several captures as one, in order of time; ``-`` is standard input. Frames are numbered from
     ``first_number``.
 
     Raises as `read`, for any of the files before the first frame is given; `BadCapture` when a file is named twice.
+    refused: told of each file that is no capture, and the others are read all the same; when none is left it raises.
     """
     _refuse_twice(paths)
     files = [_File(path, place) for place, path in enumerate(paths)]
     try:
-        return Captures(files, first_number)
+        return Captures(files, first_number, refused)
     except BaseException:
         for file in files:
             file.close()

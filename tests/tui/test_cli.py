@@ -101,6 +101,17 @@ def test_several_files_are_one_capture_in_time_order_whose_frame_numbers_run_on(
     assert frames == sorted(frames)
 
 
+def test_one_bad_file_among_several_costs_the_status_and_not_the_others(session: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.txt"
+    bad.write_text("no capture at all\n")
+    done = wiretalk("label", session, bad)
+    assert done.returncode == 2
+    assert done.stdout == wiretalk("label", session).stdout
+    assert str(bad) in done.stderr.decode()
+    none = wiretalk("label", bad, tmp_path / "nowhere.pcap")
+    assert (none.returncode, none.stdout) == (2, b"")
+
+
 def test_a_reader_that_goes_away_ends_label_quietly(tmp_path: Path) -> None:
     exchange = [{"dir": "S", "bytes": "220 a\r\n"}, *({"dir": "C", "bytes": "NOOP\r\n" * 200},) * 200]
     path = save(tmp_path / "long.pcapng", list(capture_of(exchange)))
