@@ -44,7 +44,7 @@ def test_swaks(lab: Lab) -> None:
     assert b"\r\n\r\n.a dot first\r\n.\r\nnone here\r\n" in message(record)
 
 
-def test_msmtp_which_pipelines(lab: Lab) -> None:
+def test_msmtp(lab: Lab) -> None:
     need("msmtp")
     argv = ["msmtp", "--debug", "--host=shannon", "--port=25", f"--from={FROM}", "--auth=off", "--tls=off", TO]
     with heard(lab) as record:
@@ -53,9 +53,6 @@ def test_msmtp_which_pipelines(lab: Lab) -> None:
     assert done.code == 0, transcript
     assert told(record) == expected(lines(transcript, "--> "), lines(transcript, "<-- "))
     assert message(record).endswith(BODY)
-    order = {line.pdu.name: line.order for line in record.lines if line.side is Side.CLIENT}
-    first = next(line.order for line in record.lines if line.data.startswith(b"250 2.1.0"))
-    assert order["MAIL command"] < order["RCPT command"] < order["DATA command"] < first
 
 
 def test_smtplib(lab: Lab) -> None:
