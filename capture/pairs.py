@@ -3,7 +3,7 @@
 Claim: the k-th reply belongs to the k-th unit that asks for one (RFC 2920 3.1: "Matching on the basis of either the
 error code value or associated text is expressly forbidden"). A reply of many lines is one unit. A reply that nothing
 asked for stays alone, and so does what a gap deprived of its partner; only behind a gap, where counting has lost its
-footing, does a code that can answer one thing only help (as in `capture.protocols.smtp`).
+footing, does a code that can answer one thing only help (as in `capture.protocols.smtp`). IMAP is paired by its tags.
 
 Lines must come in the order in which the analyzer gave them: that is the order in which commands and replies were
 counted when they were labelled.
@@ -367,6 +367,8 @@ class Pairing:
                         break
         if self._lost_commands and owed and owed[0].verb == "DATA" and code[:1] == b"2":
             return out, None, True  # no answer to DATA: it answers a command that lies in the gap
+        if self.facts is not None and self.facts.protocol == "imap":
+            return out, self._tagged(reply), True
         if not owed:
             return out, None, True
         head = owed[0]
@@ -383,6 +385,16 @@ class Pairing:
         if head.answered < 0:
             head.answered = max(reply.order, head.order)
         return out, head, final
+
+    def _tagged(self, reply: Unit) -> Unit | None:
+        """IMAP answers by tag (RFC 9051 2.2); a response without one may come unasked, and stands alone."""
+        tag = reply.text.split(b" ", 1)[0]
+        for unit in self._owed:
+            if unit.text.split(b" ", 1)[0] == tag:
+                self._owed.remove(unit)
+                unit.answered = max(reply.order, unit.order)
+                return unit
+        return None
 
     def _close(self, voice: _Voice) -> list[Pair]:
         """The unit of this side is over; a reply then leaves with what it answers."""
