@@ -31,7 +31,7 @@ if ! fresh "$kind" && ! { [ "$kind" = run ] && fresh dev; }; then
     fi
     rm -f .venv/run.stamp .venv/dev.stamp
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+    .venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
     # Third-party sources may hold templates that are no Python of this version: their complaint is not ours.
     .venv/bin/python -m compileall -q -j 0 .venv/lib >/dev/null 2>&1 || true
     echo "$want" >".venv/$kind.stamp"
