@@ -3,6 +3,9 @@
 Claim: nothing is shown as said until it was captured. A typed line and octets read from the socket are *faint* until
 the captured line that covers their stream offsets arrives; what never arrives stays faint. Offset 0 is the first octet
 of the connection, so counting what was typed is enough to know where each line stands in the stream.
+
+What the server said keeps its place in order of arrival: octets that only the socket has get an entry as soon as
+something else is to stand behind them, and their captured lines, which may come much later, take that place.
 """
 
 from __future__ import annotations
@@ -46,6 +49,16 @@ class Entry:
         """Known here, not seen on the wire."""
         return self.missing > 0
 
+    @property
+    def end(self) -> int:
+        """The stream offset behind it."""
+        return self.start + len(self.octets)
+
+
+def _pieces(octets: bytes | bytearray) -> list[bytes]:
+    """Lines, as a capture has them: each ends at its LF, the last one perhaps nowhere yet."""
+    return [piece for piece in re.split(rb"(?<=\n)", bytes(octets)) if piece]
+
 
 def hide(octets: bytes) -> bytes:
     """A typed line with its password blotted out, before any captured line says where it is."""
@@ -75,19 +88,21 @@ class Dialog:
         self._next_offset = 0
         self._socket = bytearray()
         self._socket_start = 0
+        self._placed: list[Entry] = []  # of the socket's octets, with no captured line for all of them yet
         self._seen = 0
         self._since = 0.0
 
     # what a person and the socket say
 
     def open(self, client: Endpoint | None, server: Endpoint | None) -> None:
-        """A new connection stands: offsets count from 0 again."""
-        self._flush()
+        """A new connection stands: offsets count from 0 again. What only the socket had stays in the pane, faint."""
+        self._place()
         self._begin()
         self._endpoints = client, server
 
     def type(self, text: str, *, secret: bool = False) -> Entry:
         """A line was sent: text and CRLF."""
+        self._place()
         octets = text.encode("utf-8", "replace") + b"\r\n"
         entry = Entry(Kind.TYPED, octets, self._next_offset, len(octets), secret=secret)
         self._next_offset += len(octets)
@@ -113,6 +128,7 @@ class Dialog:
 
     def say(self, sentence: str, kind: Kind = Kind.NOTICE) -> None:
         """A notice of the program, not of the wire."""
+        self._place()
         self._append(Entry(kind, sentence.encode("utf-8", "replace")))
 
     # what the wire says
@@ -171,14 +187,40 @@ class Dialog:
         return None
 
     def _server(self, line: Line) -> None:
-        self._seen = max(self._seen, line.offset + len(line.data))
+        end = line.offset + len(line.data)
+        self._seen = max(self._seen, end)
         self._trim()
-        self._append(Entry(Kind.SERVER, line.data, line.offset, 0, line))
+        covered = [entry for entry in self._placed if entry.start < end and line.offset < entry.end]
+        if not covered or line.offset < covered[0].start:
+            self._append(Entry(Kind.SERVER, line.data, line.offset, 0, line))
+        else:
+            entry = covered.pop(0)
+            begin = line.offset - entry.start
+            entry.missing -= min(entry.end, end) - line.offset
+            entry.octets = entry.octets[:begin] + line.data + entry.octets[begin + len(line.data) :]
+            entry.line = line
+            self._touch(entry)
+        for entry in covered:  # a record, say, that the socket's text was not cut like
+            entry.octets = entry.octets[end - entry.start :]
+            entry.start, entry.missing = end, len(entry.octets)
+            self._touch(entry)
+            if not entry.octets:
+                self.entries.remove(entry)
+        self._placed = [entry for entry in self._placed if entry.faint]
+
+    def _place(self) -> None:
+        """Give what only the socket has its place, before something comes to stand behind it."""
+        for piece in _pieces(self._socket):
+            entry = Entry(Kind.SERVER, piece, self._socket_start, len(piece))
+            self._socket_start += len(piece)
+            self._placed.append(entry)
+            self._append(entry)
+        self._socket.clear()
 
     def _gap(self, gap: Missing) -> None:
         begin, end = gap.offset - self._socket_start, gap.offset + gap.length - self._socket_start
         lost = bytes(self._socket[max(0, begin) : max(0, end)])
-        for piece in lost.splitlines(keepends=True):
+        for piece in _pieces(lost):
             self._append(Entry(Kind.SERVER, piece, gap.offset, len(piece)))
         self._seen = max(self._seen, gap.offset + gap.length)
         self._trim()
@@ -195,7 +237,7 @@ class Dialog:
         """Lines read from the socket that no captured line covers, once they have waited ``linger`` seconds."""
         if not self._socket or now - self._since < linger:
             return []
-        return [bytes(piece) for piece in self._socket.splitlines(keepends=True)]
+        return _pieces(self._socket)
 
     def settle(self) -> int:
         """The index of the first entry changed since the last call; ``len(entries)`` when none was."""
@@ -205,11 +247,6 @@ class Dialog:
     def unseen(self) -> int:
         """Typed lines that were never captured, over all connections."""
         return sum(entry.kind is Kind.TYPED and entry.faint for entry in self.entries)
-
-    def _flush(self) -> None:
-        """A connection ends: what only the socket had stays in the pane, faint."""
-        for piece in self.tail(0.0, linger=-float("inf")):
-            self._append(Entry(Kind.SERVER, piece, self._socket_start, len(piece)))
 
     def _append(self, entry: Entry) -> None:
         self.entries.append(entry)

@@ -376,3 +376,85 @@ async def test_three_thousand_lines_at_once_are_taken_in_batches(opened: Opener)
         await pilot.press("escape", "home")
         await settled(pilot)
         assert "DATA␍␊" in text_of(pilot)
+
+
+def pane_rows(pilot: Screened) -> list[str]:
+    """The rows of the session pane that are in view, as text."""
+    pane = talk(pilot).transcript
+    return [pane.render_line(y).text.rstrip() for y in range(pane.page.height)]
+
+
+async def test_what_the_server_said_stays_above_what_was_typed_behind_it(opened: Opener) -> None:
+    session = FakeSession(answers=False)
+    async with opened(session) as pilot:
+        session.hold = True
+        session.answer("220 not labelled yet")
+        app = pilot.app
+        assert isinstance(app, WiretalkApp)
+        app.drain()
+        await say(pilot, "NOOP")
+        await until(pilot, lambda: "220 not labelled yet" in text_of(pilot))
+        session.tell(Said("A notice."))
+        await until(pilot, lambda: "A notice." in text_of(pilot))
+        assert pane_rows(pilot)[:3] == ["  220 not labelled yet", "» NOOP", "· A notice."]
+        assert typed_style(pilot, "220 not labelled yet").color == app.ink.dim.color
+        session.release()
+        await settled(pilot)
+        (said, typed, notice) = [row for row in pane_rows(pilot) if row]
+        assert (said, typed.split(), notice) == ("  220 not labelled yet", ["»", "NOOP", "PDU"], "· A notice.")
+        assert typed_style(pilot, "220 not labelled yet").color == app.ink.base.color
+
+
+async def test_a_resize_leaves_the_end_in_view_and_what_was_looked_at(opened: Opener) -> None:
+    async with opened(size=(120, 36)) as pilot:
+        await say(pilot, "HELO x", *(f"NOOP {number}" for number in range(20)))
+        pane = talk(pilot).transcript
+        for size in ((80, 24), (120, 30), (70, 20)):
+            await pilot.resize_terminal(*size)
+            await settled(pilot)
+            assert pane.scroll_offset.y == pane.count() - pane.page.height > 0, size
+            assert talk(pilot).wire.scroll_offset.y == talk(pilot).wire.count() - talk(pilot).wire.page.height
+        await say(pilot, "NOOP again")
+        assert "» NOOP again" in text_of(pilot)
+        await pilot.press(*["pageup"] * 4)
+        top = pane_rows(pilot)[0]
+        await pilot.resize_terminal(80, 24)
+        await settled(pilot)
+        assert pane_rows(pilot)[0].split() == top.split()
+        await pilot.press(*["pagedown"] * 9)
+        await pilot.resize_terminal(120, 36)
+        await settled(pilot)
+        assert pane.scroll_offset.y == pane.count() - pane.page.height
+
+
+async def test_the_wheel_leaves_the_end_and_comes_back_to_it(opened: Opener) -> None:
+    async with opened(size=(80, 24)) as pilot:
+        await say(pilot, *(f"NOOP {number}" for number in range(20)))
+        pane = talk(pilot).transcript
+        await pilot._post_mouse_events([events.MouseScrollUp], pane)
+        await settled(pilot)
+        assert pane.scroll_offset.y < pane.count() - pane.page.height
+        fake(pilot).answer("250 late")
+        await settled(pilot)
+        assert "250 late" not in pane_rows(pilot)[-1]
+        for _ in range(4):
+            await pilot._post_mouse_events([events.MouseScrollDown], pane)
+        await settled(pilot)
+        assert pane.following
+        assert "250 late" in pane_rows(pilot)[-1]
+
+
+async def test_the_label_of_a_long_line_has_a_row_of_its_own(opened: Opener) -> None:
+    async with opened(size=(80, 24)) as pilot:
+        width = talk(pilot).transcript.page.width
+        await say(pilot, "HELO x", "NOOP " + "x" * (width - 9))
+        rows = [row for row in pane_rows(pilot) if row]
+        at = next(place for place, row in enumerate(rows) if "xxx" in row)
+        assert rows[at + 1].split() == ["PDU"]
+
+
+async def test_what_was_typed_is_shown_as_text_and_what_went_out_as_octets(opened: Opener) -> None:
+    async with opened() as pilot:
+        await say(pilot, "HELO x", "NOOP zażółć \u202e漢字")
+        assert "» NOOP zażółć \ufffd漢字" in text_of(pilot)
+        assert "NOOP za" + "·" * 8 + " " + "·" * 9 + "␍␊" in text_of(pilot)

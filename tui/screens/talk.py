@@ -114,11 +114,14 @@ class TalkScreen(Place):
             or tail != self._tail
             or self.wiretalk.dialog.changed_from < len(self.wiretalk.dialog.entries)
         ):
-            self._tail = tail
-            self.transcript.refill(tail)
+            self._refill()
             self._advise()
         if updates:
             self.wire.took(line_count(updates), ours, moved=moved, chosen=chosen)
+
+    def _refill(self) -> None:
+        self._tail = self.wiretalk.dialog.tail(time.monotonic())
+        self.transcript.refill(self._tail)
 
     def _happened(self, event: Event, now: float) -> None:
         dialog = self.wiretalk.dialog
@@ -160,7 +163,7 @@ class TalkScreen(Place):
         unsniffed = "" if status.sniffed else "recorded at the socket, not sniffed"
         if status.notice and status.notice != self._status.notice:
             self.wiretalk.dialog.say(status.notice)
-            self.transcript.refill(self._tail)
+            self._refill()
         self._status = status
         self.show_status(status)
         self.query_one("#session").border_subtitle = "" if status.sniffed else "socket, not sniffed"  # narrow
@@ -209,7 +212,7 @@ class TalkScreen(Place):
                 except WiretalkError as error:
                     dialog.retract(entry)
                     self._trouble(error.sentence, error.remedy)
-            self.transcript.refill(self._tail)
+            self._refill()
             self.transcript.show_end()
 
     @work(group="connection", exclusive=True)
@@ -221,7 +224,7 @@ class TalkScreen(Place):
             await self.wiretalk.session.open()
         except WiretalkError as error:
             self._trouble(error.sentence, error.remedy)
-            self.transcript.refill(self._tail)
+            self._refill()
         finally:
             self._connecting = False
         self._advise()
@@ -236,7 +239,7 @@ class TalkScreen(Place):
             self._trouble(error.sentence, error.remedy)
         else:
             self.wiretalk.dialog.say("You said that nothing more will come (FIN).")
-        self.transcript.refill(self._tail)
+        self._refill()
 
     @on(Prompt.Pasted)
     @work(group="paste", exclusive=True)
@@ -290,7 +293,7 @@ class TalkScreen(Place):
         self.wire.action_move(step)
 
     def action_scroll_session(self, pages: int) -> None:
-        self.transcript.scroll_relative(y=pages * max(1, self.transcript.page.height - 1), animate=False, force=True)
+        self.transcript.scroll_pages(pages)
 
     @on(Cursored.Moved, "#wire")
     def chosen(self) -> None:

@@ -136,6 +136,10 @@ class Cursored(ScrollView, can_focus=True):
         self.post_message(self.Moved(self, self.cursor, by_hand=by_hand))
 
     def on_resize(self) -> None:
+        self.resized()
+
+    def resized(self) -> None:
+        """The page has another size. A subclass replaces this; handlers of an event are called one after the other."""
         self.reset()
         self.reveal(self.cursor)
 

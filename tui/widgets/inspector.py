@@ -100,7 +100,7 @@ class HexView(Cursored):
     def key(self, index: int) -> Hashable:
         return self._version, self._rows[index]
 
-    def on_resize(self) -> None:
+    def resized(self) -> None:
         self._dump()
         self._to_line()
 
@@ -193,7 +193,7 @@ class Reasons(Cursored):
     def key(self, index: int) -> Hashable:
         return self._version, index
 
-    def on_resize(self) -> None:
+    def resized(self) -> None:
         self._lay()
 
     def _lay(self) -> None:

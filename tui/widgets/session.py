@@ -6,13 +6,16 @@ once captured, their label.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Hashable
 from typing import ClassVar, NamedTuple
 
+from rich.cells import cell_len
 from rich.style import Style
-from textual import events
+from textual import events, on
 from textual.binding import Binding, BindingType
 from textual.message import Message
+from textual.scrollbar import ScrollDown, ScrollTo, ScrollUp
 from textual.strip import Strip
 from textual.widgets import Input
 
@@ -46,6 +49,8 @@ class Transcript(Cursored, can_focus=False):
         self.dialog = dialog
         self.shown = shown
         self.secrets = False
+        self.following = True
+        """The end is to be seen; only a person's scrolling changes that."""
         self._tail: list[Entry] = []
         self._tail_at = 0
         self._pieces: list[Piece] = []
@@ -60,11 +65,10 @@ class Transcript(Cursored, can_focus=False):
 
     @staticmethod
     def _word(entry: Entry) -> str:
-        return WORDS[label(entry.line)] if entry.line is not None else ""
+        return WORDS[label(entry.line)] if entry.line is not None and entry.kind is Kind.TYPED else ""
 
     def refill(self, tail: list[bytes]) -> None:
         """Take over what changed in the dialogue; ``tail``: lines that only the socket has so far."""
-        at_end = self.scroll_offset.y >= self.virtual_size.height - self.page.height - 1
         first = min(self.dialog.settle(), len(self._firsts))
         keep = self._firsts[first] if first < len(self._firsts) else self._tail_at
         del self._pieces[keep:], self._firsts[first:]
@@ -76,24 +80,46 @@ class Transcript(Cursored, can_focus=False):
         for entry in self._tail:
             self._lay(entry)
         self.grown()
-        if at_end:
+        if self.following:
             self.show_end()
 
     def show_end(self) -> None:
-        """Bring the last row into view."""
+        """Bring the last row into view, and those that come."""
+        self.following = True
         self.scroll_to(y=max(0, self.count() - self.page.height), animate=False, force=True)
 
+    def scroll_pages(self, pages: int) -> None:
+        """A person looks back, or forward again."""
+        self.scroll_relative(y=pages * max(1, self.page.height - 1), animate=False, force=True)
+        self._scrolled()
+
+    @on(events.MouseScrollUp)
+    @on(events.MouseScrollDown)
+    @on(ScrollTo)
+    @on(ScrollUp)
+    @on(ScrollDown)
+    def _by_hand(self) -> None:
+        self.call_later(self._scrolled)  # the handler that scrolls comes behind this one
+
+    def _scrolled(self) -> None:
+        self.following = self.scroll_target_y >= self.max_scroll_y
+
     def rewrap(self) -> None:
-        """Lay everything out again: the width or what may be shown has changed."""
+        """Lay everything out again: the width or what may be shown has changed. What was in view stays there."""
+        top = bisect_right(self._firsts, self.scroll_offset.y) - 1
         self._strips.clear()
         self._pieces.clear()
         self._firsts.clear()
         self._tail_at = 0
         self.dialog.changed_from = 0
         self.refill([entry.octets for entry in self._tail])
-        self.show_end()
+        # How far down one can scroll is known when the new size has been laid out.
+        if self.following:
+            self.call_after_refresh(self.show_end)
+        elif 0 <= top < len(self._firsts):
+            self.call_after_refresh(self.scroll_to, y=self._firsts[top], animate=False, force=True)
 
-    def on_resize(self) -> None:
+    def resized(self) -> None:
         self.rewrap()
 
     def _lay(self, entry: Entry) -> None:
@@ -101,19 +127,31 @@ class Transcript(Cursored, can_focus=False):
         if entry.kind in (Kind.NOTICE, Kind.TROUBLE):
             rows = wrap(safe_text(entry.octets.decode("utf-8", "replace")), width)
         else:
-            rows = wrap(visible(self._octets(entry, width)), width, limit=ROWS)
+            rows = wrap(self._text(entry, width * (ROWS + 1)), width, limit=ROWS)
+        if (word := self._word(entry)) and cell_len(rows[-1]) + len(word) + 2 > width:
+            rows.append("")  # the label has a row of its own where it does not fit behind the line
         for number, text in enumerate(rows):
             self._pieces.append(Piece(entry, text, number == 0, number == len(rows) - 1))
 
-    def _octets(self, entry: Entry, width: int) -> bytes:
+    def _text(self, entry: Entry, limit: int) -> str:
+        """As a terminal would show it: without the line end, which the wire pane has; at most ``limit`` characters."""
+        octets = self._octets(entry).removesuffix(b"\n").removesuffix(b"\r")
+        if entry.kind is Kind.TYPED and not octets.isascii():
+            # Typed here, so it is text. The wire pane shows the octets that it became.
+            try:
+                return safe_text(octets.decode("utf-8")[:limit])
+            except UnicodeDecodeError:  # a piece of a line, or telnet's
+                pass
+        return visible(octets[:limit])
+
+    def _octets(self, entry: Entry) -> bytes:
         octets = entry.octets
         if entry.line is not None and entry.line.data == octets:
-            octets = self.shown(entry.line)
-        elif not self.secrets:
-            body = octets.rstrip(ENDS)
-            octets = b"*" * len(body) if entry.secret else hide(octets)
-        # What a terminal would show: the line end is not drawn here, the wire pane has it.
-        return octets.removesuffix(b"\n").removesuffix(b"\r")[: width * (ROWS + 1)]
+            return self.shown(entry.line)
+        if self.secrets:
+            return octets
+        body = octets.rstrip(ENDS)
+        return b"*" * len(body) if entry.secret else hide(octets)
 
     def line(self, index: int, width: int, *, current: bool) -> Strip:
         del current
@@ -122,8 +160,7 @@ class Transcript(Cursored, can_focus=False):
         if entry.kind is Kind.TYPED:
             style = ink.dim if entry.faint else ink.bold
             cells = Cells().add("» " if first else "  ", ink.dim if entry.faint else ink.accent).add(text, style)
-            word = self._word(entry) if last else ""
-            if word and cells.width + len(word) + 2 <= width:
+            if last and (word := self._word(entry)):
                 cells.pad(width - len(word) - 1, ink.base).add(word, ink.dim)
         elif entry.kind is Kind.SERVER:
             cells = Cells().add("  ", ink.base).add(text, ink.dim if entry.faint else ink.base)

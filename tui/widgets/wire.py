@@ -85,10 +85,10 @@ class WireList(Cursored):
         """Bring the newest row into view."""
         self.scroll_to(y=max(0, self.count() - self.page.height), animate=False, force=True)
 
-    def on_resize(self) -> None:
-        super().on_resize()
+    def resized(self) -> None:
+        super().resized()
         if self.following:
-            self.show_end()
+            self.call_after_refresh(self.show_end)
 
     def place(self, index: int, *, by_hand: bool = True) -> None:
         if by_hand:
