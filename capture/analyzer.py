@@ -118,14 +118,14 @@ class Analyzer:
                         if time > talk.end:  # noqa: PLR1730
                             talk.end = time
                         if at < end:
-                            self._advance(talk, mine, frame, at, end, news)
+                            self._advance(talk, mine, frame, at, end, news, facts)
                         continue
             self._feed(frame, news, facts)
-        if self._tally.octets >= self._look:
-            self._hurry(news, facts)
         return self._update(news, facts)
 
-    def _advance(self, talk: Talk, mine: Half, frame: Frame, at: int, end: int, news: News) -> None:
+    def _advance(
+        self, talk: Talk, mine: Half, frame: Frame, at: int, end: int, news: News, facts: list[Conversation]
+    ) -> None:
         """The octets of a segment that stands in order."""
         try:
             talk.hear(mine.deliver(frame.data[at:end], frame.number, frame.time, at), news)
@@ -135,6 +135,8 @@ class Analyzer:
                 raise
             self._defect(error, frame, news)
         self._waiting[talk.ident] = talk
+        if self._tally.octets >= self._look:
+            self._hurry(news, facts)
 
     def _defect(self, error: Exception, frame: Frame, news: News) -> None:
         """A defect of ours is shown, and must not end a live capture."""
@@ -149,6 +151,8 @@ class Analyzer:
                 self._observe(segment, news, facts)
                 if self._apart:
                     self._rest(news, facts)
+                if self._tally.octets >= self._look:
+                    self._hurry(news, facts)
             except Exception as error:
                 if self._strict:
                     raise
@@ -429,6 +433,8 @@ class Analyzer:
     def _hurry(self, news: News, facts: list[Conversation]) -> None:
         """Too many octets are in no line: conversations that owe most go on without an answer, until half is left."""
         self._look = self._tally.octets + LOOK
+        for talk in news.unsettled.values():
+            talk.settle(news)  # else what is owed would depend on how frames come together
         debts = [(owed, talk) for talk in self._open.values() if (owed := talk.owed)]
         total = sum(owed for owed, _ in debts)
         if total <= OWED:
