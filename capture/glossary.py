@@ -67,6 +67,7 @@ def _entries() -> dict[str, Entry]:
 
     table = {name: Entry(*entry) for name, entry in (*prose.NOTES.items(), *prose.PDUS.items(), *prose.LABELS.items())}
     table |= {flag: Entry(prose.FLAGS[flag], row[1] or "X.200 5.6.1.3") for flag, row in FLAGS.items()}
+    table |= {flag: Entry(prose.FLAGS[flag], citation) for flag, citation in prose.MORE_FLAGS.items()}
     table |= {field: Entry(prose.FIELDS[field], row[3] or "X.200 5.6.1.1") for field, row in FIELDS.items()}
     table |= {field: Entry(prose.FIELDS[field], citation) for field, citation in prose.MORE_FIELDS.items()}
     return table
@@ -82,6 +83,8 @@ def flag(name: str) -> Entry:
     """The entry of a flag, also of one that has the name of a field (``trailing-ws``)."""
     from capture.data.words import FLAGS
 
+    if name in prose.MORE_FLAGS:
+        return Entry(prose.FLAGS[name], prose.MORE_FLAGS[name])
     return Entry(prose.FLAGS[name], FLAGS[name][1] or "X.200 5.6.1.3") if name in FLAGS else UNKNOWN
 
 
@@ -105,6 +108,7 @@ _PATTERNS = (
     (r"([A-Z0-9]+) command", "<VERB> command"),
     (r"\d\d\d reply", "<code> reply"),
     (r"\d\d\d greeting", "<code> greeting"),
+    (r"[A-Z][A-Z0-9.-]* response", "<NAME> response"),
     (r"TLS record \(\w+\)", "TLS record (<content type>)"),
 )
 
@@ -126,8 +130,8 @@ def enhanced(code: str) -> Entry | None:
 
 
 def verb(name: str) -> Verb | None:
-    """A command verb of SMTP, or of POP3 when only POP3 has it; in any case of letters."""
-    from capture.data import pop3, smtp
+    """A command verb of SMTP, or of POP3 or IMAP when only that has it; in any case of letters."""
+    from capture.data import imap, pop3, smtp
 
     name = name.upper()
     if name in smtp.VERBS:
@@ -135,6 +139,8 @@ def verb(name: str) -> Verb | None:
         return Verb(name, syntax, defined, status)
     if name in pop3.COMMANDS:
         return Verb(name, pop3.COMMANDS[name][4], pop3.COMMANDS[name][5], "POP3")
+    if name in imap.COMMANDS:
+        return Verb(name, *imap.COMMANDS[name], "IMAP")
     return None
 
 

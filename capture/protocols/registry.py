@@ -6,9 +6,11 @@ first octets contradict it; on any other port nothing is assumed: the octets mus
 1. client begins EHLO, HELO, MAIL FROM:, RCPT TO:, STARTTLS, DATA or BDAT: smtp; LHLO: lmtp.
 2. client begins with a TLS record, and the server with one or with nothing: tls (on a port of ours the port's own
    dialogue, which then shows the records).
-3. server begins +OK or -ERR and client with a POP3 keyword: pop3.
+3. server begins +OK or -ERR and client with a POP3 keyword: pop3; server ``* OK``, ``* PREAUTH`` or ``* BYE`` and
+   client with a tag and an IMAP command: imap.
 4. a port of ours and four octets of anybody that contradict nothing, or mid-stream, or the end: the port's.
-5. server says 220, 554 or 421 with the word SMTP in its first line, client nothing yet: smtp.
+5. server says 220, 554 or 421 with the word SMTP in its first line, client nothing yet: smtp; ``* OK`` with the word
+   IMAP: imap.
 6. `GIVE_UP` octets of a side, or the end of the conversation, without any of these: opaque.
 """
 
@@ -19,6 +21,7 @@ from collections.abc import Callable, Mapping
 
 from capture.model import Side
 from capture.protocols.dialogue import Dialogue
+from capture.protocols.imap import ImapDialogue
 from capture.protocols.opaque import OpaqueDialogue, TlsDialogue
 from capture.protocols.pop3 import Pop3Dialogue
 from capture.protocols.records import is_record
@@ -26,7 +29,7 @@ from capture.protocols.smtp import SmtpDialogue
 
 # Ports whose protocol is presumed (IANA service names; 2525 and 1025 are customary for test servers and are left to
 # what is said there).
-PORTS = {25: "smtp", 587: "smtp", 465: "smtp", 24: "lmtp", 110: "pop3", 995: "pop3"}
+PORTS = {25: "smtp", 587: "smtp", 465: "smtp", 24: "lmtp", 110: "pop3", 995: "pop3", 143: "imap", 993: "imap"}
 
 # A greeting and a first command fit in two reply lines; who has not said by then what it is will not say it.
 GIVE_UP = 1024
@@ -35,6 +38,7 @@ PROTOCOLS: dict[str, Callable[..., Dialogue]] = {
     "smtp": SmtpDialogue,
     "lmtp": SmtpDialogue,
     "pop3": Pop3Dialogue,
+    "imap": ImapDialogue,
     "tls": TlsDialogue,
     "opaque": OpaqueDialogue,
 }
@@ -45,6 +49,13 @@ _SMTP_CLIENT = re.compile(
 _POP3_CLIENT = re.compile(rb"(?:USER|APOP|AUTH|PASS) |(?:CAPA|STLS|AUTH|STAT|QUIT|LIST|UIDL|NOOP)\r?\n", re.IGNORECASE)
 _SMTP_SERVER = re.compile(rb"(?:220|554|421)[ -]")
 _POP3_SERVER = re.compile(rb"(?:\+OK|-ERR)(?: |\r?\n)")
+_IMAP_CLIENT = re.compile(
+    rb"[^\s(){%*\"\\+]{1,32} +(?:CAPABILITY|NOOP|LOGIN|LOGOUT|AUTHENTICATE|STARTTLS|ID|SELECT|EXAMINE|ENABLE|LIST)"
+    rb"[ \r\n]",
+    re.IGNORECASE,
+)
+_IMAP_SERVER = re.compile(rb"\* (?:OK|PREAUTH|BYE)[ \r\n]", re.IGNORECASE)
+_SERVERS = {"smtp": _SMTP_SERVER, "pop3": _POP3_SERVER, "imap": re.compile(rb"\* ")}  # how none of the others begins
 
 
 def choose(
@@ -62,8 +73,9 @@ def choose(
     if port is not None and not _contradicts(port, client, server):
         enough = max(len(client), len(server)) >= 4  # the first speaker's word, so that a port that lies is found out
         return port if enough or midstream or final else None
-    if _smtp_alone(client, server):
-        return "smtp"
+    alone = _server_alone(server) if not client else None
+    if alone is not None:
+        return alone
     if final or len(client) >= GIVE_UP or len(server) >= GIVE_UP:
         return "opaque"
     return None
@@ -78,19 +90,25 @@ def _said(client: bytes, server: bytes) -> str | None:
         return "tls"
     if _POP3_SERVER.match(server) and _POP3_CLIENT.match(client):
         return "pop3"
+    if _IMAP_SERVER.match(server) and _IMAP_CLIENT.match(client):
+        return "imap"
     return None
 
 
-def _smtp_alone(client: bytes, server: bytes) -> bool:
-    """A 220 is said by FTP too; with a client that is silent, the word after it decides."""
-    return _SMTP_SERVER.match(server) is not None and b"SMTP" in server.split(b"\n", 1)[0].upper() and not client
+def _server_alone(server: bytes) -> str | None:
+    """A 220 is said by FTP too, a ``* OK`` by others; with a client that is silent, the word after it decides."""
+    words = server.split(b"\n", 1)[0].upper()
+    if _SMTP_SERVER.match(server) and b"SMTP" in words:
+        return "smtp"
+    return "imap" if _IMAP_SERVER.match(server) and b"IMAP" in words else None
 
 
 def _contradicts(port: str, client: bytes, server: bytes) -> bool:
     """Whether the first octets cannot be what the port promises."""
-    if port == "pop3":
-        return bool(_SMTP_SERVER.match(server)) or client[:4] in (b"GET ", b"SSH-")
-    return bool(_POP3_SERVER.match(server)) or client[:4] in (b"GET ", b"SSH-") or server[:4] == b"SSH-"
+    if client[:4] in (b"GET ", b"SSH-") or server[:4] == b"SSH-":
+        return True
+    own = "smtp" if port == "lmtp" else port
+    return any(begins.match(server) for spoken, begins in _SERVERS.items() if spoken != own)
 
 
 def make(protocol: str, conversation: int, midstream: bool = False) -> Dialogue:

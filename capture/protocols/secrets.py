@@ -2,8 +2,9 @@
 
 Claim: the masked line is as long as the line, so offsets, spans and sequence numbers stay true, and every exit masks
 the same octets. Hidden are the SASL messages of the client (RFC 4954 4, RFC 5034 4), the arguments of PASS and APOP
-(RFC 1939 7), and whole lines that may hold one of these (a piece behind a gap, an AUTH response that was taken for a
-command). A server's challenge stays visible: it is no secret.
+(RFC 1939 7), the password of LOGIN and literals in its place (RFC 9051 6.2.3), and whole lines that may hold one of
+these (a piece behind a gap, an AUTH response that was taken for a command). A server's challenge stays visible: it is
+no secret.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from capture.model import Line, Span
 FLAG = "credential"
 MASK = b"*"
 
-_SECRET = frozenset({"initial-response", "auth-response", "argument"})
+_SECRET = frozenset({"initial-response", "auth-response", "argument", "literal"})
 _PUBLIC = frozenset({"crlf", "lf", "sp"})
 _UNPARSED = frozenset({"unknown command", "command (fragment)"})
 

@@ -24,7 +24,10 @@ WORDS = [
     b"\x16\x03\x01\x00\x02\x01\x00", b"\x17\x03\x03\x00\x01x", b"\x00\x00\x00\x02ab", b".\r\n", b"..x\r\n", b".\n",
     b"\n", b"\r\n", b"\r", b".", b" ", b"\0", b"\xff", b"Subject: x\r\n", b"a\nb\r\n", b"text\n", b"a\rb\r\n",
     b"+OK\r\n", b"+OK 1 msg\r\n", b"-ERR no\r\n", b"+ \r\n", b"USER a\r\n", b"PASS b c\r\n", b"LIST\r\n", b"RETR 1\r\n",
-    b"CAPA\r\n", b"STLS\r\n", b"AUTH\r\n", b"TOP 1 2\r\n", b"1 120\r\n",
+    b"* OK IMAP4rev1\r\n", b"a LOGIN u p\r\n", b"a LOGIN {3}\r\n", b"a APPEND x {9+}\r\n", b"a APPEND x {5}\r\n",
+    b"a AUTHENTICATE PLAIN\r\n", b"a OK done\r\n", b"a NO\r\n", b"* 1 FETCH (BODY[] {7}\r\n", b")\r\n",
+    b"a STARTTLS\r\n", b"a IDLE\r\n", b"DONE\r\n", b"a COMPRESS DEFLATE\r\n", b"* LIST () {4}\r\n", b"a LOGOUT\r\n",
+    b"* BYE\r\n", b"CAPA\r\n", b"STLS\r\n", b"AUTH\r\n", b"TOP 1 2\r\n", b"1 120\r\n",
 ]  # fmt: skip
 
 octets = st.one_of(st.sampled_from(WORDS), st.binary(min_size=1, max_size=12))
@@ -154,7 +157,7 @@ def test_what_is_settled_was_handed_out_and_does_not_change(
         floor = {s: max(floor[s], following[s]) for s in Side}
 
 
-@pytest.mark.parametrize("protocol", ["smtp", "pop3", "opaque", "tls"])
+@pytest.mark.parametrize("protocol", ["smtp", "pop3", "imap", "opaque", "tls"])
 def test_a_stream_without_a_line_end_is_given_out_in_pieces(protocol: str) -> None:
     dialogue = make(protocol, conversation=1)
     lines = list(dialogue.feed(Chunk(Side.SERVER, 0, b"220 mx\r\n", 1, 1)))
