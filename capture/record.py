@@ -10,6 +10,7 @@ What waits there is bounded, for a line that is never finished must not hold bac
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from operator import itemgetter
 
@@ -19,6 +20,7 @@ from capture.model import Conversation, Line, Missing, Note, Run, Update
 Row = Line | Missing
 
 WAITING_OCTETS = 16 << 20  # what may wait in an `Ordered`: a few seconds of a busy line, and no burden for a small host
+NOTES = 100  # of a kind, in one conversation: a million retransmissions are one finding and a count
 ROW_OCTETS = 512  # what a row costs besides its octets
 
 
@@ -27,7 +29,10 @@ def _order(row: Row) -> int:
 
 
 class Record:
-    """Everything an analyzer said. Not shared between threads: updates cross, records stay."""
+    """Everything an analyzer said. Not shared between threads: updates cross, records stay.
+
+    notes: of each kind the first `NOTES` of each conversation; `noted` counts them all.
+    """
 
     def __init__(self) -> None:
         self._conversations: dict[int, Conversation] = {}
@@ -35,13 +40,19 @@ class Record:
         self._sorted: list[Row] | None = []
         self.gaps: list[Missing] = []
         self.notes: list[Note] = []
+        self.noted: Counter[tuple[int, str]] = (
+            Counter()
+        )  # conversation and kind: how many notes there were, kept or not
 
     def apply(self, update: Update) -> None:
         """Add what became known."""
         for fact in update.conversations:
             self._conversations[fact.ident] = fact
         self.gaps += update.gaps
-        self.notes += update.notes
+        for note in update.notes:
+            told = self.noted[note.conversation, note.kind] = self.noted[note.conversation, note.kind] + 1
+            if told <= NOTES:
+                self.notes.append(note)
         for row in _rows(update):
             rows = self._rows.get(row.conversation)
             if rows is None:

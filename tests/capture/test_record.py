@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from capture.model import Conversation, Endpoint, Line, Missing, Note, Pdu, Role, Side, Span, Update
-from capture.record import Ordered, Record
+from capture.record import NOTES, Ordered, Record
 
 A, B = Endpoint(bytes([192, 0, 2, 10]), 49152), Endpoint(bytes([192, 0, 2, 25]), 25)
 C, S = Side.CLIENT, Side.SERVER
@@ -74,6 +74,15 @@ def test_notes_are_kept_in_order_of_arrival() -> None:
     for note in notes:
         record.apply(Update(notes=(note,)))
     assert record.notes == list(notes)
+
+
+def test_a_million_notes_of_a_kind_are_a_hundred_and_a_count() -> None:
+    record = Record()
+    for number in range(1000):
+        record.apply(Update(notes=(Note("retransmission", "", number, 1), Note("retransmission", "", number, 2))))
+    record.apply(Update(notes=(Note("keep-alive", "", 1, 1),)))
+    assert len(record.notes) == 2 * NOTES + 1
+    assert record.noted == {(1, "retransmission"): 1000, (2, "retransmission"): 1000, (1, "keep-alive"): 1}
 
 
 def test_ordered_releases_what_nothing_earlier_can_follow() -> None:
