@@ -42,7 +42,7 @@ class Record:
         self.notes: list[Note] = []
         self.noted: Counter[tuple[int, str]] = (
             Counter()
-        )  # conversation and kind: how many notes there were, kept or not
+        )  # by conversation and kind: kept or not
 
     def apply(self, update: Update) -> None:
         """Add what became known."""
