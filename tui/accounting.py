@@ -22,6 +22,7 @@ from typing import Any, TextIO
 from capture.account import Account, Octets, Row
 from capture.errors import ExitCode
 from capture.model import Layer
+from tui.progress import Progress
 from tui.reading import Reading
 
 _NAMES = ("C", "S")
@@ -32,7 +33,7 @@ def account_files(files: Sequence[str], form: str, out: TextIO, err: TextIO, *, 
 
     Returns an `ExitCode`: OK, NOTHING_FOUND (no conversation), USAGE (a file is damaged). Raises `CaptureError`.
     """
-    account, reading, found = Account(), Reading(files, err), False
+    account, reading, found = Account(), Reading(files, err, Progress(files, err)), False
     for batch in reading.batches():
         for frame in batch:
             account.feed(frame)

@@ -30,7 +30,7 @@ from capture.analyzer import Analyzer
 from capture.errors import ExitCode, WiretalkError
 from capture.mail import Ended, Event, Message, Messages, Piece, Told
 from capture.protocols.encoded import display
-from tui.reading import Reading
+from tui.reading import Reading, beside
 
 SUBJECT = 60  # characters of the subject in a name
 HEAD = 16 * 1024  # octets of a message in which its subject is looked for
@@ -57,7 +57,7 @@ def extract(files: Sequence[str], directory: Path, out: TextIO, err: TextIO, *, 
     held is written). Raises `CaptureError` for a file that is no capture, `OutputError` when nothing can be written,
     `BrokenPipeError` when ``out`` is not read to its end; the files are written all the same.
     """
-    analyzer, messages, reading = Analyzer(runs=True), Messages(), Reading(files, err)
+    analyzer, messages, reading = Analyzer(runs=True), Messages(), Reading(files, err, beside(out, files, err))
     with Letters(directory, out, force=force) as letters:
         for batch in reading.batches():
             for event in messages.feed(analyzer.feed_all(batch)):

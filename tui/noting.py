@@ -1,8 +1,8 @@
 """``wiretalk notes``: the oddities of a capture, each with its place, a sentence and a source.
 
-Claim: every note is printed, in the order in which it was made; a note is data of ours: its sentence holds numbers and
-names, no captured text. The octets that a note keeps (the other copy, in a conflict) may be secret: how many they are
-is printed, and they themselves, in hex, only when asked for.
+Claim: every note is printed, in the order in which it was made: those on the capture file, on the streams and
+conversations, and on the messages in them. The octets that a note keeps (the other copy, in a conflict) may be secret:
+how many they are is printed, and they themselves, in hex, only when asked for.
 
 As JSON, one object a line: ``{"kind", "text", "frame": n|null, "conversation": n|null, "side": "C"|"S"|null, "offset":
 n|null, "octets": n, "sentence", "citation"}``, with ``"hex"`` when octets are asked for.
@@ -11,15 +11,16 @@ n|null, "octets": n, "sentence", "citation"}``, with ``"hex"`` when octets are a
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TextIO
 
 from capture.analyzer import Analyzer
 from capture.errors import ExitCode
 from capture.export.text import visible
 from capture.glossary import explain
-from capture.model import Note
-from tui.reading import Reading
+from capture.model import Note, Side, Update
+from capture.protocols.message import Messages
+from tui.reading import Reading, beside
 
 OCTETS = 64  # of a note's octets that are shown in hex
 HEADING = f"{'frame':>9}  {'conv':>5}  {'side':4}  {'offset':>10}  {'kind':20}  what"
@@ -38,7 +39,8 @@ def note_files(
 
     Returns an `ExitCode`: OK, NOTHING_FOUND (nothing is odd), USAGE (a file is damaged). Raises `CaptureError`.
     """
-    analyzer, reading, found, kinds = Analyzer(runs=True), Reading(files, err), False, dict[str, int]()
+    analyzer, messages, reading = Analyzer(), _OfMessages(), Reading(files, err, beside(out, files, err))
+    found, kinds = False, dict[str, int]()
 
     def tell(notes: Iterable[Note]) -> None:
         nonlocal found
@@ -51,8 +53,13 @@ def note_files(
                 out.write(FORMATS[form](note, octets) + "\n")
 
     for batch in reading.batches():
-        tell(analyzer.feed_all(batch).notes)
-    tell(analyzer.finish().notes)
+        update = analyzer.feed_all(batch)
+        tell(update.notes)
+        tell(messages.feed(update))
+    update = analyzer.finish()
+    tell(update.notes)
+    tell(messages.feed(update))
+    tell(messages.finish())
     tell(reading.notes)
     if form == "table":
         for kind, count in sorted(kinds.items()):
@@ -63,6 +70,37 @@ def note_files(
     if not found:
         err.write("wiretalk: nothing odd in this capture.\n")
     return ExitCode.OK if found else ExitCode.NOTHING_FOUND
+
+
+class _OfMessages:
+    """What is odd about messages: header fields, MIME parts."""
+
+    def __init__(self) -> None:
+        self._readers: dict[tuple[int, Side], Messages] = {}
+
+    def feed(self, update: Update) -> Iterator[Note]:
+        for line in update.lines:
+            key = line.conversation, line.side
+            reader = self._readers.get(key)
+            if reader is None:
+                reader = self._readers[key] = Messages()
+            reader.feed(line)
+            yield from reader.take_notes()
+        for fact in update.conversations:
+            if fact.closed:
+                yield from self._close(fact.ident)
+
+    def finish(self) -> Iterator[Note]:
+        for ident, _ in list(self._readers):
+            yield from self._close(ident)
+
+    def _close(self, ident: int) -> Iterator[Note]:
+        """A conversation said its last word, or nearly so: a late line begins anew."""
+        for side in Side:
+            reader = self._readers.pop((ident, side), None)
+            if reader is not None:
+                reader.finish()
+                yield from reader.take_notes()
 
 
 def _json(note: Note, octets: bool) -> str:

@@ -19,7 +19,7 @@ from typing import Any, TextIO
 from capture.analyzer import Analyzer
 from capture.errors import ExitCode
 from capture.pairs import Pair, Pairs, Trips, Unit
-from tui.reading import Reading
+from tui.reading import Reading, beside
 
 HEADING = f"{'conv':>5}  {'command':24} {'reply':24} {'latency ms':>12}  frames"
 
@@ -31,7 +31,7 @@ def pair_files(files: Sequence[str], form: str, out: TextIO, err: TextIO, *, con
     `CaptureError`.
     """
     pair_row, trips_row = FORMATS[form]
-    analyzer, pairs, reading = Analyzer(), Pairs(), Reading(files, err)
+    analyzer, pairs, reading = Analyzer(), Pairs(), Reading(files, err, beside(out, files, err))
     found = False
 
     def tell(pair: Pair) -> None:

@@ -17,13 +17,17 @@ from capture.exported import NOT_SNIFFED
 from capture.model import Frame, Note
 from capture.sources.files import DAMAGE
 from capture.sources.several import read_all
+from tui.progress import Progress
 
 
 class Reading:
-    """Iterate `batches` once; ``damaged`` and ``notes`` (on the files themselves) are known at its end."""
+    """Iterate `batches` once; ``damaged`` and ``notes`` (on the files themselves) are known at its end.
 
-    def __init__(self, files: Sequence[str], err: TextIO) -> None:
-        self._files, self._err = files, err
+    progress: told what passed, and erased at the end.
+    """
+
+    def __init__(self, files: Sequence[str], err: TextIO, progress: Progress | None = None) -> None:
+        self._files, self._err, self._progress = files, err, progress
         self.damaged = False
         self.notes: list[Note] = []
 
@@ -36,6 +40,10 @@ class Reading:
                     self._err.write(f"wiretalk: {NOT_SNIFFED}: the numbers are of reads and writes, not of frames.\n")
                 begun = True  # the comment on a whole section stands in front of its frames
                 yield batch
+                if self._progress is not None:
+                    self._progress.passed(batch)
+        if self._progress is not None:
+            self._progress.end()
         self.notes = capture.notes
         for note in self.notes:
             self.damaged = self.damaged or note.kind in DAMAGE
@@ -44,6 +52,11 @@ class Reading:
     def _refused(self, error: CaptureError) -> None:
         self.damaged = True
         self._err.write(f"wiretalk: {error.sentence}\n")
+
+
+def beside(out: TextIO, files: Sequence[str], err: TextIO) -> Progress | None:
+    """The progress of a command that prints while it reads: not where its rows would stand between."""
+    return None if out.isatty() else Progress(files, err)
 
 
 def end(work: Callable[[], int]) -> NoReturn:

@@ -13,6 +13,7 @@ from typing import BinaryIO, TextIO
 from capture.analyzer import Analyzer
 from capture.errors import ExitCode, WiretalkError
 from capture.model import Chunk, Conversation, Gap, Line, Missing, Note, Pdu, Role, Side, Span, Update
+from tui.progress import Progress
 from tui.reading import Reading
 
 GAPS = 20  # told one by one; the others are counted
@@ -28,7 +29,11 @@ def stream_file(
     """
     if terminal:
         raise WiretalkError("Captured octets are not written to a terminal.", "add '> FILE', or '| xxd'")
-    analyzer, reading, told = Analyzer(chooser=_plain), Reading(files, err), _Told(conversation, side, out, err)
+    analyzer, reading, told = (
+        Analyzer(chooser=_plain),
+        Reading(files, err, Progress(files, err)),
+        _Told(conversation, side, out, err),
+    )
     for batch in reading.batches():
         told.take(analyzer.feed_all(batch))
     told.take(analyzer.finish())
