@@ -28,6 +28,7 @@ from capture.model import (
     Span,
 )
 from capture.protocols.dialogue import Dialogue, Exchange
+from capture.protocols.voice import NOT_UNDERSTOOD
 from capture.stream import Item, Stream
 
 TOGETHER = 64  # chunks that a dialogue is given in one
@@ -424,7 +425,8 @@ class Talk:
             number, ident = ear.following()
             data = chunk.data[start - chunk.offset :]
             pdu, spans = Pdu("unknown", f"{ear.side.value}{ident}"), (Span(0, len(data), Role.PCI, "raw"),)
-            news.lines.append(self._placed(Line(self.ident, ear.side, number, start, data, pdu, spans, (), False)))
+            line = Line(self.ident, ear.side, number, start, data, pdu, spans, (NOT_UNDERSTOOD,), False)
+            news.lines.append(self._placed(line))
         ear.heard.clear()
 
     def _settled(self, ear: Ear) -> int:

@@ -122,7 +122,13 @@ FLAGS: dict[str, str] = {
     "after-gap": "Octets that were not captured stand right before this line.",
     "eod-in-gap": "The end of the mail data is among the octets that were not captured; the reply proves it.",
     "incomplete": "The capture ends inside this unit.",
+    "not-understood": "Nobody here knows this protocol, so these octets count as control information by rule only.",
     "nonstandard-eod": "The data were ended in a way the standard forbids, and the server took it for the end.",
+}
+
+# Flags that flags.json does not list: (sentence is above) their source.
+MORE_FLAGS: dict[str, str] = {
+    "not-understood": "ours",
 }
 
 # name or pattern of a PDU: (sentence, citation)

@@ -2,14 +2,15 @@
 
 Claim: saying "unknown" is an answer. Every octet is in exactly one line of the PDU ``unknown``, field ``raw``: a line
 ends at LF, or after `PIECE` octets, so that the lines do not depend on segmentation. Its octets count as PCI (``raw``
-of the vocabulary), because nothing shows that they are carried for somebody else.
+of the vocabulary), because nothing shows that they are carried for somebody else; the flag ``not-understood`` says that
+this is no more than a rule.
 """
 
 from __future__ import annotations
 
 from capture.model import Chunk, Gap, Line, Note, Role, Side, Span
 from capture.protocols.records import Records
-from capture.protocols.voice import Voice
+from capture.protocols.voice import NOT_UNDERSTOOD, Voice
 
 PIECE = 1024  # a row on a screen shows no more, and a binary protocol has no LF
 
@@ -59,7 +60,7 @@ class OpaqueDialogue:
 
     def _give(self, voice: Voice, data: bytes, flag: str) -> None:
         if data:
-            flags: tuple[str, ...] = (flag,) if flag else ()
+            flags: tuple[str, ...] = (NOT_UNDERSTOOD, flag) if flag else (NOT_UNDERSTOOD,)
             if voice.after_gap:
                 flags += ("after-gap",)
             voice.give(data, voice.pdu("unknown"), (Span(0, len(data), Role.PCI, "raw"),), flags)

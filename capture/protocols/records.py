@@ -8,7 +8,7 @@ nothing says where the next record begins.
 from __future__ import annotations
 
 from capture.model import Layer, Pdu, Role, Span
-from capture.protocols.voice import Voice
+from capture.protocols.voice import NOT_UNDERSTOOD, Voice
 
 PCI, UD = Role.PCI, Role.USER_DATA
 
@@ -113,7 +113,7 @@ class Records:
         if available < UNKNOWN_PIECE and not (voice.broken or ending):
             return False
         data = voice.take(UNKNOWN_PIECE)
-        flags: tuple[str, ...] = ("after-gap",) if voice.after_gap else ()
+        flags = (NOT_UNDERSTOOD, "after-gap") if voice.after_gap else (NOT_UNDERSTOOD,)
         voice.give(data, voice.pdu("unknown"), (Span(0, len(data), PCI, "raw"),), flags, False, self._layer)
         return True
 

@@ -28,6 +28,9 @@ LONG_RUN = 4096  # a run this long is not copied for every segment that is added
 # Flags that say a unit is not all there (flags.json, pdu_incomplete): it is never a whole PDU (labels.md L6).
 INCOMPLETE = frozenset({"start-missing", "cut-by-gap", "eod-in-gap", "incomplete"})
 
+# A flag of ours, on every line of the PDU ``unknown``: by the rule its octets count as PCI, and nobody knows.
+NOT_UNDERSTOOD = "not-understood"
+
 new_line = tuple.__new__  # Line(...) checks nothing either, and takes twice the time
 
 

@@ -345,6 +345,7 @@ class TestDefects:
         record = analyzed(capture_of(self.FRAMES), analyzer)
         assert said(record) == ["C 'fine\\n'", "C 'half'", "S 'also half'", "C 'BOOM\\n'", "S 'goes on\\n'"]
         assert [line.pdu.name for line in record.lines][-1] == "unknown"
+        assert record.lines[-1].flags == ("not-understood",)
         assert [line.number for line in record.lines if line.side is C] == [1, 2, 3]
         (note,) = record.notes
         assert (note.kind, note.conversation, note.frame) == ("internal", 1, 6)

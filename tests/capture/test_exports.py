@@ -199,3 +199,13 @@ def test_a_vector_captured_and_exported_has_the_fields_of_the_vector(vector: dic
             "".join(line["line"] for line in sorted(lines, key=lambda line: line["n"]) if line["side"] == side)
             == sent[side]
         )
+
+
+def test_what_nobody_understands_is_pci_by_the_rule_and_says_so() -> None:
+    unknown = QUIT._replace(
+        pdu=Pdu("unknown", "C1"), spans=(Span(0, 6, PCI, "raw"),), flags=("not-understood",), whole=False
+    )
+    *_, row = FORMATS["text"]([unknown], WHO)
+    assert row.split()[3:] == ["PCI", "unknown", "C1", "QUIT␍␊", "⟨not-understood⟩"]
+    (printed,) = FORMATS["jsonl"]([unknown], WHO)
+    assert (json.loads(printed)["label"], json.loads(printed)["flags"]) == ("PCI", ["not-understood"])

@@ -138,9 +138,9 @@ def test_a_port_of_ours_is_believed_in_the_middle_of_a_session() -> None:
 def test_what_is_not_understood_is_said_to_be_unknown() -> None:
     made = lines("C: GET / HTTP/1.1\nHost: x", raw("S", b"\x00\x01"), protocol="opaque")
     assert [(m.pdu.name, label(m), m.flags) for m in made] == [
-        ("unknown", Label.PCI, ()),
-        ("unknown", Label.PCI, ()),
-        ("unknown", Label.PCI, ("incomplete",)),
+        ("unknown", Label.PCI, ("not-understood",)),
+        ("unknown", Label.PCI, ("not-understood",)),
+        ("unknown", Label.PCI, ("incomplete", "not-understood")),
     ]
 
 

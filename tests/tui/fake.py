@@ -196,8 +196,10 @@ class FakeSession:
             self._events.append(Received(part.encode() + b"\r\n"))
             self.line(S, part.encode(), Pdu(name, f"S{self._pdus[S]}"), whole=len(lines) == 1)
 
-    def line(self, side: Side, body: bytes, pdu: Pdu, *, whole: bool, order: int | None = None) -> Line:
-        """One captured line in one frame of its own."""
+    def line(
+        self, side: Side, body: bytes, pdu: Pdu, *, whole: bool, order: int | None = None, flags: tuple[str, ...] = ()
+    ) -> Line:
+        """One captured line in one frame of its own. flags: besides ``credential``, which follows from its fields."""
         data = body + b"\r\n"
         frame = self._wire.say(side, data)
         self._keep(frame)
@@ -212,7 +214,7 @@ class FakeSession:
             data,
             pdu,
             spans,
-            ("credential",) if any(span.field == "argument" for span in spans) else (),
+            (*flags, *(("credential",) if any(span.field == "argument" for span in spans) else ())),
             whole,
             frames=(frame.number,),
             time=frame.time,

@@ -6,7 +6,7 @@ import pytest
 from rich.style import Style
 from textual import events
 
-from capture.model import Line, Side
+from capture.model import Line, Pdu, Side
 from tests.tui.conftest import Opener, Screened, say, settled, style_at, talk, text_of, until
 from tests.tui.fake import LINES, FakeSession
 from tui.app import WiretalkApp
@@ -205,6 +205,18 @@ async def test_an_oddity_is_told_with_its_line(opened: Opener) -> None:
         await pilot.press("ctrl+up", "ctrl+down")
         await settled(pilot)
         assert "! seen twice ␛[2J" in text_of(pilot)
+
+
+async def test_what_nobody_understands_is_said_to_be_unknown_and_not_to_be_control_information(opened: Opener) -> None:
+    async with opened() as pilot:
+        fake(pilot).answers = False
+        fake(pilot).line(Side.CLIENT, b"GET /", Pdu("unknown", "C1"), whole=False, flags=("not-understood",))
+        await settled(pilot)
+        told = " ".join(f"{row.head} {row.text.strip()}" for row in pilot.app.screen.query_one(Reasons)._rows)
+        told = " ".join(told.split())
+        assert "PCI part of unknown C1: unknown here; PCI by rule only [ours]" in told
+        assert "! not-understood Nobody here knows this protocol" in told
+        assert "control information only" not in told
 
 
 async def test_a_gap_is_a_row_of_its_own(opened: Opener) -> None:

@@ -18,6 +18,7 @@ from textual.widget import Widget
 from capture.glossary import explain, flag
 from capture.labels import label
 from capture.model import Frame, Label, Layer, Line, Role, Span
+from capture.protocols.voice import NOT_UNDERSTOOD
 from tui.dissect import Dissection, Octet, dissect
 from tui.palette import LETTERS
 from tui.render import Cells, printable, safe_text, visible, wrap
@@ -30,6 +31,7 @@ LABELLED = {
     Label.PCI: ("part of {pdu}: control information only", "X.200 5.6.1.1"),
     Label.USER_DATA: ("part of {pdu}: carries octets for the layer above", "X.200 5.6.1.2"),
 }
+UNKNOWN = ("part of {pdu}: unknown here; PCI by rule only", "ours")
 SHOWN_FRAMES = 64  # of a line spread over more, the first ones: each is taken apart anew
 ROOMY = 40  # cells from which a field's role is written out
 SIXTEEN = 73  # cells that a row of sixteen octets needs
@@ -201,7 +203,7 @@ class Reasons(Cursored):
         line = self._line
         if line is not None:
             words = label(line)
-            sentence, citation = LABELLED[words]
+            sentence, citation = UNKNOWN if NOT_UNDERSTOOD in line.flags else LABELLED[words]
             pdu = f"{line.pdu.name} {line.pdu.ident}"
             rows += self._under(sentence.format(pdu=pdu), citation, head=WORDS[words])
             told: set[str] = set()
