@@ -45,6 +45,16 @@ class Facts(NamedTuple):
     notes: dict[str, int]
 
 
+class Sum(NamedTuple):
+    """What the lines of a conversation come to; see `Facts`."""
+
+    commands: int = 0
+    messages: int = 0
+    mail_from: tuple[str, ...] = ()
+    rcpt_to: tuple[str, ...] = ()
+    last_reply: int | str | None = None
+
+
 class Count:
     """What the lines of one conversation come to. Lines of a side come in order; one that comes again counts once."""
 
@@ -71,6 +81,10 @@ class Count:
         self._dots: dict[Side, str] = {}
         self._content: dict[Side, str] = {}
         self._chunk_ends: dict[Side, tuple[str, int]] = {}  # a chunk with LAST: its PDU, and where its octets end
+
+    def sum(self) -> Sum:
+        """What it came to."""
+        return Sum(self.commands, self.messages, tuple(self.mail_from), tuple(self.rcpt_to), self.last_reply)
 
     def run(self, run: Run) -> None:
         """Plain lines of content."""

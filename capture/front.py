@@ -160,7 +160,7 @@ class Front(Survey):
         news, facts = News(), list[Conversation]()
         self._pass_time(frame.time, news, facts)
         segment = Segment(frame.number, frame.time, source, destination, sequence, 0, SYN, 0, b"", len(data))
-        flow = self._begin(segment, news, facts)
+        flow = super()._begin(segment, news, facts)
         assert isinstance(flow, Swift)
         keys = data[26:38], data[30:34] + data[26:30] + data[36:38] + data[34:36]
         for way in flow.open(sequence, keys):
@@ -190,6 +190,12 @@ class Front(Survey):
         assert isinstance(talk, Swift)
         self._leave(talk)
         super()._close(talk, news, facts)
+
+    def _begin(self, segment: Segment, news: News, facts: list[Conversation]) -> Talk:
+        flow = super()._begin(segment, news, facts)
+        assert isinstance(flow, Swift)
+        flow.rouse()
+        return flow
 
     def _leave(self, flow: Swift) -> None:
         """Its frames go the long way from now on."""

@@ -9,6 +9,7 @@ at a glance (`capture.glance`), and only those that are not quite plain are gone
   octets come. When all together pass `KEPT_IN_ALL`, those that a RST ended are closed without `LINGER`, and if that is
   not enough, those that keep most go through their dialogues too.
 * A conversation nobody understands needs no lines: its octets are counted and digested, and that is all.
+* A closed conversation is a row as soon as no late segment can be counted to it any more, and is forgotten.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from operator import itemgetter
 
+from capture import analyzer
 from capture.analyzer import Analyzer
-from capture.facts import Count, Facts
+from capture.facts import Count, Facts, Sum
 from capture.glance import glance
 from capture.model import Chunk, Conversation, Frame, Gap, Line, Note, Run, Segment, Side, Update
 from capture.protocols.opaque import OpaqueDialogue, TlsDialogue
@@ -27,62 +29,111 @@ from capture.talk import News, Talk
 
 OPENING = 64  # octets that tell mail from what is none
 KEPT = 256 << 10  # octets kept of one conversation; most mail is smaller, and what is larger gains little
-KEPT_IN_ALL = 48 << 20  # octets kept of all: what a gigabit of mail brings in half a second
+KEPT_IN_ALL = 24 << 20  # octets kept of all: what a gigabit of mail brings in a fifth of a second
+
 _CLIENT = Side.CLIENT
 _order = itemgetter(-1)  # `order` is the last of a row's values
-
 _GREETINGS = (b"220", b"421", b"554", b"+OK", b"-ER", b"* ")
 _ASKED = (b"EHLO", b"HELO", b"LHLO", b"MAIL", b"ehlo", b"helo", b"USER", b"CAPA", b"AUTH", b"APOP")
 
 Kept = tuple[Side, list[bytes]] | Gap  # a run of one side: the octets of each of its segments
+Gaps = tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]
+_NO_GAPS: Gaps = ((), ())
+
+
+class Account:
+    """What the octets of both sides come to, client first."""
+
+    __slots__ = ("digests", "gaps", "sizes")
+
+    def __init__(self) -> None:
+        self.digests = hashlib.sha256(), hashlib.sha256()
+        self.sizes = [0, 0]
+        self.gaps: tuple[list[tuple[int, int]], list[tuple[int, int]]] = ([], [])
+
+    def octets(self, side: Side, octets: bytes) -> None:
+        which = 0 if side is _CLIENT else 1
+        self.digests[which].update(octets)
+        self.sizes[which] += len(octets)
+
+    def gap(self, gap: Gap) -> None:
+        gaps = self.gaps[0 if gap.side is _CLIENT else 1]
+        if gaps and sum(gaps[-1]) == gap.offset:
+            gaps[-1] = gaps[-1][0], gaps[-1][1] + gap.length
+        else:
+            gaps.append((gap.offset, gap.length))
+
+
+class Work:
+    """What a conversation needs while it goes through its dialogue. understood: its lines are worth looking at."""
+
+    __slots__ = ("account", "count", "news", "understood")
+
+    def __init__(self) -> None:
+        self.account = Account()
+        self.count = Count()
+        self.news = News()
+        self.understood = True
+
+    def read(self) -> list[Note]:
+        """Count what the dialogue said. Returns its notes."""
+        news, count = self.news, self.count
+        rows: list[Line | Run] = [*news.lines, *news.runs]
+        if news.runs:
+            rows.sort(key=_order)
+        for row in rows:
+            if isinstance(row, Run):
+                count.run(row)
+            else:
+                count.line(row)
+        notes = news.notes[:]
+        for table in (news.lines, news.runs, news.gaps, news.notes, news.talks, news.unsettled):
+            table.clear()
+        return notes
 
 
 class Flow(Talk):
     """A conversation of a survey.
 
-    kept: what was said, in order of cause: runs of one side (side, [octets of each segment]) and gaps; None: it goes
-    through its dialogue as it comes. weight: octets kept; limit: of the weight, until it is looked at again.
+    kept: what was said, in order of cause: runs of one side and gaps; None: it goes through its dialogue as it comes,
+    or is over. weight: octets kept; limit: of the weight, until it is looked at again. noted: how many of each kind.
     """
 
-    __slots__ = ("_count", "_digests", "_gaps", "_news", "_sizes", "_store", "_understood", "kept", "limit", "noted",
-                 "weight")  # fmt: skip
+    __slots__ = ("_sizes", "_sum", "_sums", "_told_gaps", "_work", "kept", "limit", "noted", "store", "weight")
 
     def begin(self, store: Store) -> None:
         """Behind ``__init__``, which is `Talk`'s."""
-        self._store = store
-        self.noted: dict[str, int] = {}
+        self.store = store
+        self.noted: dict[str, int] | None = None
         # Without a SYN, who is the client and where the stream begins may still change.
         self.kept: list[Kept] | None = None if self.midstream else []
         self.weight = 0
         self.limit = OPENING
-        self._count = Count()
-        self._news = News()
-        self._understood = True  # its lines are worth looking at
-        self._sizes = [0, 0]
-        self._gaps: tuple[list[tuple[int, int]], list[tuple[int, int]]] = ([], [])
-        self._digests = hashlib.sha256(), hashlib.sha256()
+        self._work: Work | None = None
+        # Once it is over:
+        self._sum: Sum | None = None
+        self._sizes = (0, 0)
+        self._sums = (b"", b"")
+        self._told_gaps = _NO_GAPS
 
     # --- what `Analyzer` asks of a talk -------------------------------------------------------------------------
-
-    @property
-    def waits(self) -> bool:
-        return False
 
     def hear(self, chunk: Chunk, news: News) -> None:  # noqa: ARG002
         if self.kept is not None:
             self.keep(chunk[0], chunk[2])
         else:
-            self._digest(chunk[0], chunk[2])
             self._live(chunk)
 
     def take(self, items: list[Item], news: News) -> None:
         for item in items:
             if isinstance(item, Chunk):
                 self.hear(item, news)
-            elif isinstance(item, Gap):
-                self._gap(item)
-            else:
+            elif isinstance(item, Note):
                 self.note(item)
+            elif self.kept is not None:
+                self.kept.append(item)
+            else:
+                self._live(item)
         self.count_octets()
 
     def finish(self, news: News) -> None:
@@ -93,50 +144,6 @@ class Flow(Talk):
         self.expects = (stream.expects(Side.CLIENT), stream.expects(Side.SERVER))
         self.conclude()
 
-    def conclude(self) -> None:
-        """Nothing more is said."""
-        kept = self.kept
-        if kept is not None:
-            seen = glance(self.server.port, kept)
-            if seen is None:
-                self.release()
-            else:
-                self.protocol, self._count = "smtp", seen
-                for item in kept:
-                    assert not isinstance(item, Gap)
-                    for octets in item[1]:
-                        self._digest(item[0], octets)
-                self.kept = None
-                self._store.let_go(self)
-                self._understood = False
-        if self._understood:
-            super().finish(self._news)
-            self._read()
-        self._store.unsettled.pop(self.ident, None)
-        self.stream = None
-
-    def row(self) -> Facts:
-        """What is known of it, once it is over."""
-        count, (client, server) = self._count, self._digests
-        return Facts(
-            self.ident,
-            self.client,
-            self.server,
-            self.protocol,
-            self.start,
-            self.end,
-            self.frames,
-            (self._sizes[0], self._sizes[1]),
-            (client.hexdigest(), server.hexdigest()),
-            (tuple(self._gaps[0]), tuple(self._gaps[1])),
-            count.commands,
-            count.messages,
-            tuple(count.mail_from),
-            tuple(count.rcpt_to),
-            count.last_reply,
-            self.noted,
-        )
-
     # --- keeping ------------------------------------------------------------------------------------------------
 
     def keep(self, side: Side, octets: bytes) -> None:
@@ -144,7 +151,7 @@ class Flow(Talk):
         kept = self.kept
         assert kept is not None
         last = kept[-1] if kept else None
-        if last is not None and last[0] is side and not isinstance(last, Gap):
+        if last is not None and not isinstance(last, Gap) and last[0] is side:
             last[1].append(octets)
         else:
             kept.append((side, [octets]))
@@ -156,23 +163,21 @@ class Flow(Talk):
         """As much is kept as may be: is it worth keeping more?"""
         if self.limit == OPENING and self.weight <= KEPT and self._promising():
             self.limit = KEPT
-            self._store.flows[self.ident] = self
+            self.store.flows[self.ident] = self
         else:
             self.release()
 
     def _promising(self) -> bool:
         """Whether it begins like mail. Only a saving depends on the answer."""
-        first: dict[Side, bytes] = {}
-        for item in self.kept or ():
-            if not isinstance(item, Gap):
-                first.setdefault(item[0], item[1][0])
-        client, server = first.get(Side.CLIENT, b""), first.get(Side.SERVER, b"")
-        return server.startswith(_GREETINGS) or client.startswith(_ASKED)
+        for item in (self.kept or ())[:2]:
+            if not isinstance(item, Gap) and item[1][0].startswith(_ASKED if item[0] is _CLIENT else _GREETINGS):
+                return True
+        return False
 
     def release(self) -> None:
         """What is kept goes through the dialogue, and so does all that follows."""
         kept, self.kept = self.kept or [], None
-        self._store.let_go(self)
+        self.store.flows.pop(self.ident, None)
         self.weight = 0
         at = {Side.CLIENT: 0, Side.SERVER: 0}
         for item in kept:
@@ -182,82 +187,113 @@ class Flow(Talk):
                 continue
             side, parts = item
             for octets in parts:
-                self._digest(side, octets)
                 self._live(Chunk(side, at[side], octets, 0, 0))
                 at[side] += len(octets)
 
     # --- the dialogue -------------------------------------------------------------------------------------------
 
     def _live(self, item: Chunk | Gap) -> None:
-        if not self._understood:
-            return
+        work = self._work
+        if work is None:
+            work = self._work = Work()
         if isinstance(item, Chunk):
-            super().hear(item, self._news)
-            if self._news.unsettled:  # it waits for more of the kind
-                self._store.unsettled[self.ident] = self
+            work.account.octets(item[0], item[2])
+            if not work.understood:
+                return
+            super().hear(item, work.news)
+            if work.news.unsettled:  # it waits for more of the kind
+                self.store.unsettled[self.ident] = self
                 return
         else:
-            super().take([item], self._news)
+            work.account.gap(item)
+            if not work.understood:
+                return
+            super().take([item], work.news)
         self.read()
 
     def read(self) -> None:
         """Have the dialogue say what it can say, and count it."""
-        if not self._understood:
+        work = self._work
+        if work is None or not work.understood:
             return
-        self.settle(self._news)
-        self._read()
+        self.settle(work.news)
+        for note in work.read():
+            self.note(note)
         if isinstance(self._dialogue, OpaqueDialogue | TlsDialogue):
-            self._understood = False
+            work.understood = False
             self._dialogue = None
             for ear in self._ears:
                 ear.heard.clear()
-            self._store.strange(self)
+            self.store.strangers.append(self)
 
-    def _read(self) -> None:
-        """Count what the dialogue said."""
-        news, count = self._news, self._count
-        rows: list[Line | Run] = [*news.lines, *news.runs]
-        if news.runs:
-            rows.sort(key=_order)
-        for row in rows:
-            if isinstance(row, Run):
-                count.run(row)
+    # --- the end ------------------------------------------------------------------------------------------------
+
+    def conclude(self) -> None:
+        """Nothing more is said."""
+        kept = self.kept
+        if kept is not None:
+            self._sum = glance(self.server.port, kept)
+            if self._sum is None:
+                self.release()
             else:
-                count.line(row)
-        for note in news.notes:
-            self.note(note)
-        for table in (news.lines, news.runs, news.gaps, news.notes, news.talks, news.unsettled):
-            table.clear()
-
-    # --- the account --------------------------------------------------------------------------------------------
-
-    def _digest(self, side: Side, octets: bytes) -> None:
-        which = 0 if side is _CLIENT else 1
-        self._digests[which].update(octets)
-        self._sizes[which] += len(octets)
-
-    def _gap(self, gap: Gap) -> None:
-        gaps = self._gaps[0 if gap.side is _CLIENT else 1]
-        if gaps and sum(gaps[-1]) == gap.offset:
-            gaps[-1] = gaps[-1][0], gaps[-1][1] + gap.length
-        else:
-            gaps.append((gap.offset, gap.length))
-        if self.kept is not None:
-            self.kept.append(gap)
-        else:
-            self._live(gap)
+                self.protocol = "smtp"
+                runs = [item for item in kept if not isinstance(item, Gap)]  # none is one
+                sides = [b"".join([part for who, parts in runs if who is side for part in parts]) for side in Side]
+                self._sizes = len(sides[0]), len(sides[1])
+                self._sums = hashlib.sha256(sides[0]).digest(), hashlib.sha256(sides[1]).digest()
+                self.kept = None
+                self.store.flows.pop(self.ident, None)
+        work = self._work
+        if self._sum is None:
+            work = work or Work()
+            if work.understood:
+                super().finish(work.news)
+                for note in work.read():
+                    self.note(note)
+            self.store.unsettled.pop(self.ident, None)
+            account, self._sum = work.account, work.count.sum()
+            self._sizes = account.sizes[0], account.sizes[1]
+            self._sums = account.digests[0].digest(), account.digests[1].digest()
+            if account.gaps[0] or account.gaps[1]:
+                self._told_gaps = tuple(account.gaps[0]), tuple(account.gaps[1])
+            self._work = None
+        self.stream = None
 
     def note(self, note: Note) -> None:
+        if self.noted is None:
+            self.noted = {}
         self.noted[note.kind] = self.noted.get(note.kind, 0) + 1
+
+    def row(self) -> Facts:
+        """What is known of it, once it is over."""
+        assert self._sum is not None
+        return Facts(
+            self.ident,
+            self.client,
+            self.server,
+            self.protocol,
+            self.start,
+            self.end,
+            self.frames,
+            self._sizes,
+            (self._sums[0].hex(), self._sums[1].hex()),
+            self._told_gaps,
+            *self._sum,
+            self.noted or {},
+        )
 
 
 class Store:
-    """How much all flows keep together. unsettled: flows whose dialogues were not given all yet."""
+    """What all flows have together.
+
+    flows: those that keep much; unsettled: whose dialogues were not given all yet; strangers: of which it was just
+    found out that nobody understands them.
+    """
 
     def __init__(self) -> None:
         self.flows: dict[int, Flow] = {}
         self.unsettled: dict[int, Flow] = {}
-        self.strangers: list[Flow] = []  # of which it was just found out that nobody understands them
+        self.strangers: list[Flow] = []
         self._heard = 0  # octets since the weights were added up; at least as many as were kept
 
     def grown(self, octets: int) -> bool:
@@ -268,22 +304,14 @@ class Store:
         self._heard = sum(flow.weight for flow in self.flows.values())
         return self._heard > KEPT_IN_ALL
 
-    def strange(self, flow: Flow) -> None:
-        """Nobody understands it."""
-        self.strangers.append(flow)
-
     def settle(self) -> None:
         """All that was heard is counted."""
         while self.unsettled:
             self.unsettled.popitem()[1].read()
 
-    def let_go(self, flow: Flow) -> None:
-        """It keeps nothing any more."""
-        self.flows.pop(flow.ident, None)
-
 
 class Survey(Analyzer):
-    """Feed it a capture's frames (`feed`, `feed_all`, `finish`), then ask for `rows`."""
+    """Feed it a capture's frames (`feed`, `feed_all`, `finish`), and take its `rows`, in between or at the end."""
 
     _talk_type = Flow
 
@@ -291,11 +319,23 @@ class Survey(Analyzer):
         super().__init__(strict=strict, runs=True)
         self._store = Store()
         self._flows: dict[int, Flow] = {}
+        self._final: dict[int, Facts] = {}  # rows that nothing can change any more
+        self._next = 1  # the row that is given next
+        self._finished = False
 
     def rows(self) -> Iterator[Facts]:
-        """The facts of every conversation, in order of first sight. After `finish`."""
-        for ident in sorted(self._flows):
-            yield self._flows[ident].row()
+        """The facts of conversations, in order of first sight: of those that nothing can change any more, up to the
+        first that something can. After `finish` of all that were not given yet."""
+        while self._next <= self._count:
+            row = self._final.pop(self._next, None)
+            if row is None:
+                if not self._finished:
+                    return
+                flow = self._flows.pop(self._next, None)
+                row = None if flow is None else flow.row()
+            self._next += 1
+            if row is not None:
+                yield row
 
     def feed_all(self, frames: Iterable[Frame]) -> Update:
         update = self._noted(super().feed_all(frames))
@@ -306,7 +346,9 @@ class Survey(Analyzer):
         return self._noted(super().elapse(time))
 
     def finish(self) -> Update:
-        return self._noted(super().finish())
+        update = self._noted(super().finish())
+        self._finished = True
+        return update
 
     def _noted(self, update: Update) -> Update:
         """Notes on a conversation that its own stream and dialogue did not make."""
@@ -334,8 +376,16 @@ class Survey(Analyzer):
             flow.release()
 
     def _begin(self, segment: Segment, news: News, facts: list[Conversation]) -> Talk:
-        talk = super()._begin(segment, news, facts)
-        assert isinstance(talk, Flow)
-        talk.begin(self._store)
-        self._flows[talk.ident] = talk
-        return talk
+        flow = super()._begin(segment, news, facts)
+        assert isinstance(flow, Flow)
+        flow.begin(self._store)
+        self._flows[flow.ident] = flow
+        return flow
+
+    def _close(self, talk: Talk, news: News, facts: list[Conversation]) -> None:
+        oldest = self._remembered[0] if len(self._remembered) >= analyzer.REMEMBERED else None
+        super()._close(talk, news, facts)
+        if isinstance(oldest, Flow):
+            # It is remembered no longer: a segment that comes now is of another conversation.
+            self._final[oldest.ident] = oldest.row()
+            del self._flows[oldest.ident]

@@ -7,12 +7,16 @@ first segment that is not so, and from then on the analyzer's own way is taken.
 
 from __future__ import annotations
 
+from typing import Any
+
 from capture.half import MASK
-from capture.model import ACK, FIN, RST, SYN, Gap, Side
+from capture.model import ACK, FIN, RST, SYN, Endpoint, Gap, Side
+from capture.stream import Stream
 from capture.survey import Flow, Kept, Store
 from capture.talk import News
 
 BEHIND = 1 << 30  # an acknowledgement so far behind is an old one; as `capture.half.WINDOW`
+_UNTOLD = Stream()  # stands for one that is still to be made; nothing is ever told to it
 _TOLD = SYN | FIN | RST | ACK
 
 
@@ -44,9 +48,55 @@ class Swift(Flow):
     """ways: both directions, client first; None before it is opened, once it is woken, and when it is over.
 
     voice: whose octets came last; said: what is kept, while there are ways; broken: a RST was seen.
+
+    Most conversations never need what `Talk` makes for one. So it is made when it is needed (`rouse`).
     """
 
-    __slots__ = ("broken", "said", "voice", "ways")
+    __slots__ = ("_asleep", "broken", "said", "voice", "ways")
+
+    def __init__(
+        self,
+        ident: int,
+        client: Endpoint,
+        server: Endpoint,
+        scope: tuple[int, ...],
+        start: int,
+        *,
+        midstream: bool,
+        oriented: bool,
+        **others: Any,
+    ) -> None:
+        self.ident, self.client, self.server, self.scope = ident, client, server, scope
+        self.start = self.end = start
+        self.midstream = midstream
+        self.oriented = oriented
+        self.frames = 0
+        self.octets = (0, 0)
+        self.closed = self.closing = self.reset = False
+        self.alarm = None
+        self.protocol = ""
+        self.stream: Stream | None = _UNTOLD
+        self.expects = (-1, -1)
+        self._shown = ()
+        self._asleep: dict[str, Any] | None = others
+
+    def rouse(self) -> None:
+        """Have all that a `Talk` has. Does nothing when it is awake."""
+        others, self._asleep = self._asleep, None
+        if others is None:
+            return
+        facts = self.frames, self.end, self.closed, self.closing, self.reset, self.alarm, self._shown
+        super().__init__(
+            self.ident,
+            self.client,
+            self.server,
+            self.scope,
+            self.start,
+            midstream=self.midstream,
+            oriented=self.oriented,
+            **others,
+        )
+        self.frames, self.end, self.closed, self.closing, self.reset, self.alarm, self._shown = facts
 
     def begin(self, store: Store) -> None:
         super().begin(store)
@@ -114,9 +164,11 @@ class Swift(Flow):
 
     def wake(self) -> None:
         """Tell the stream all that was seen so far. Does nothing when it knows."""
-        ways, self.ways, stream = self.ways, None, self.stream
-        if ways is None or stream is None:
+        ways, self.ways = self.ways, None
+        if ways is None or self.stream is None:
             return
+        self.rouse()
+        stream = self.stream
         stream.elapse(self.end)
         stream.reset = self.broken
         for way in ways:
@@ -137,11 +189,6 @@ class Swift(Flow):
                 half.fin, half.fin_acked = half.next, way.fin_acked
         self.count_octets()
 
-    def release(self) -> None:
-        self.wake()  # which needs what is kept
-        self.said = []
-        super().release()
-
     def finish(self, news: News) -> None:
         ways, self.ways = self.ways, None
         if ways is None:
@@ -153,3 +200,13 @@ class Swift(Flow):
         self.conclude()
         self.said = []
         self.expects = expects
+
+    def conclude(self) -> None:
+        super().conclude()
+        self._asleep = None
+
+    def release(self) -> None:
+        self.wake()  # which needs what is kept
+        self.said = []
+        self.rouse()
+        super().release()

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from json.encoder import encode_basestring_ascii as quote
 from typing import TextIO
 
@@ -23,6 +24,7 @@ from capture.export.text import visible
 from capture.facts import Facts
 from capture.front import Front
 from capture.intake import take_in
+from capture.model import Endpoint
 from capture.sources.files import DAMAGE
 
 _SECOND = 1_000_000_000
@@ -61,7 +63,7 @@ def jsonl(rows: Iterable[Facts]) -> Iterator[str]:
         code = row.last_reply
         last = "null" if code is None else quote(code) if isinstance(code, str) else code
         yield (
-            f'{{"conversation": {row.ident}, "client": "{row.client}", "server": "{row.server}", '
+            f'{{"conversation": {row.ident}, "client": "{_end(*row.client)}", "server": "{_end(*row.server)}", '
             f'"protocol": "{row.protocol}", "start": {_seconds(row.start)}, '
             f'"duration": {_seconds(row.end - row.start)}, '
             f'"frames": {row.frames}, "octets": {{"C": {client}, "S": {server}}}, '
@@ -102,6 +104,15 @@ def _oddities(row: Facts) -> str:
         parts.append(f"{missing} octets not captured")
     parts += [f"{kind} ×{times}" for kind, times in row.notes.items()]
     return "; ".join(parts)
+
+
+def _end(address: bytes, port: int) -> str:
+    return f"{_host(address)}:{port}"
+
+
+@lru_cache(maxsize=4096)
+def _host(address: bytes) -> str:
+    return str(Endpoint(address, 0)).rpartition(":")[0]
 
 
 def _gaps(gaps: tuple[tuple[int, int], ...]) -> str:
