@@ -54,10 +54,10 @@ def note_files(
 
     for batch in reading.batches():
         update = analyzer.feed_all(batch)
-        tell(update.notes)
+        tell(_all(update))
         tell(messages.feed(update))
     update = analyzer.finish()
-    tell(update.notes)
+    tell(_all(update))
     tell(messages.feed(update))
     tell(messages.finish())
     tell(reading.notes)
@@ -70,6 +70,14 @@ def note_files(
     if not found:
         err.write("wiretalk: nothing odd in this capture.\n")
     return ExitCode.OK if found else ExitCode.NOTHING_FOUND
+
+
+def _all(update: Update) -> Iterator[Note]:
+    """The notes of an update, and its gaps as such."""
+    yield from update.notes
+    for gap in update.gaps:
+        text = f"{gap.length} octets were not captured."
+        yield Note("gap", text, 0, gap.conversation, gap.side, gap.offset)
 
 
 class _OfMessages:
