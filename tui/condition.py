@@ -62,7 +62,7 @@ FIELDS: dict[str, _Field] = {
     "offset": _Field(int, False, lambda row, _: (row.offset,)),
     "time": _Field(int, False, _of_line(lambda line: (line.time / 1e9,))),
     "line": _Field(str, False, _octets),
-    "label": _Field(str, False, _of_line(lambda line: (label(line).value,))),
+    "label": _Field(str, False, _of_line(lambda line: (label(line, line.layer).value,))),
     "pdu": _Field(str, False, _of_line(lambda line: (line.pdu.name,))),
     "pdu_id": _Field(str, False, _of_line(lambda line: (line.pdu.ident,))),
     "layer": _Field(str, False, _of_line(lambda line: (line.layer.name.lower(),))),

@@ -245,6 +245,24 @@ def test_the_command_switches_a_reading(tmp_path: Path) -> None:
     assert "C3: two, one" in said
 
 
+@pytest.mark.parametrize(("layer", "condition", "count"), [
+    ("message", 'label == "PCI"', 2), ("message", 'spans == "body" and side == "C"', 3),
+    ("mime", 'pdu_id == "C1.1"', 2), ("link", 'side == "S"', 8), ("transport", "frames <= 3 and label == \"PDU\"", 2),
+    ("link", "conversation == 2", 0),
+])  # fmt: skip
+def test_a_condition_is_asked_of_the_rows_of_the_layer(tmp_path: Path, layer: str, condition: str, count: int) -> None:
+    code, rows, _ = run("--layer", layer, "--filter", condition, "--format", "jsonl", file(tmp_path))
+    assert (code, len(rows)) == (int(not count), count)
+
+
+def test_one_conversation_is_shown_without_the_frames_of_nobody(tmp_path: Path) -> None:
+    path = file(tmp_path)
+    _, rows, _ = run("--layer", "link", "--conversation", "1", "--format", "jsonl", path)
+    assert [json.loads(row)["frames"] for row in rows] == [[n] for n in range(2, 19)]
+    said = "wiretalk: no unit of the layer link that was asked for in this capture.\n"
+    assert run("--layer", "link", "--conversation", "7", path) == (1, [], said)
+
+
 def test_a_damaged_file_is_told_once_and_costs_the_exit_status(tmp_path: Path) -> None:
     path = file(tmp_path)
     Path(path).write_bytes(Path(path).read_bytes()[:-9])
