@@ -8,48 +8,26 @@ pass, when it is known whose they are and where a secret is: files are read twic
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol, TextIO
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from io import StringIO
+from itertools import chain
+from typing import TextIO
 
-from capture.analyzer import Analyzer
+from capture import runs
 from capture.errors import ExitCode
 from capture.export import FORMATS, views
 from capture.labels import Readings
-from capture.model import Conversation, Frame, Line, Missing, Update
+from capture.model import Conversation, Frame, Line, Missing, Run, Update
 from capture.places import Places, Secrets
 from capture.readings import reread
-from capture.record import Ordered
-from capture.sources.files import DAMAGE
-from capture.sources.several import read_all
+from tui.condition import Condition
+from tui.labelling import Labelling
+from tui.progress import Progress
+from tui.reading import Reading
+from tui.sheet import Sheet
 
 Row = Line | Missing
-
-
-class Condition(Protocol):
-    """What ``--filter`` asks for."""
-
-    def meets(self, row: Row, show_secrets: bool) -> bool: ...
-
-
-class _Files:
-    """The files of one capture. damaged: one of them is, as the last reading told."""
-
-    def __init__(self, files: Sequence[str], err: TextIO) -> None:
-        self._files, self._err = files, err
-        self.damaged = False
-
-    @property
-    def again(self) -> bool:
-        """Whether they can be read a second time."""
-        return all(os.path.isfile(name) for name in self._files)
-
-    def frames(self, *, tell: bool = True) -> Iterator[Frame]:
-        """All frames; at the end, what is odd about the files is told."""
-        with read_all(self._files) as capture:
-            yield from capture
-        for note in capture.notes if tell else ():
-            self.damaged = self.damaged or note.kind in DAMAGE
-            self._err.write(f"wiretalk: {note.text}\n")
 
 
 def label_layer(
@@ -65,31 +43,29 @@ def label_layer(
     condition: Condition | None = None,
 ) -> int:
     """As `tui.labelling.label_files`, for one of `capture.export.views.LAYERS` and any readings."""
-    capture = _Files(files, err)
+    sheet, reading = Sheet(out), Reading(files, err)
     if layer in views.IN_FRAMES:
-        rows, start = _below(capture, layer, show_secrets)
+        below = _Below(files, reading, Progress(files, err))
+        rows, start = below.rows(layer, show_secrets), below.start
+        facts: Mapping[int, Conversation] = {}
     else:
-        passing = _Passing(capture)
-        rows, start = passing.rows(readings), passing
-        if layer == "tls":
-            rows = views.records(rows)
-        elif layer != "application":
-            rows = views.message(rows, mime=layer == "mime", readings=readings)
+        labelling = Labelling(reading, sheet, Progress(files, err))
+        facts = labelling.conversations
+        rows, start = _above(labelling, layer, readings), _Start(facts)
     if conversation is not None:
         rows = (row for row in rows if row.conversation == conversation)
     if condition is not None:
         rows = (row for row in rows if row.conversation != views.NOBODY and condition.meets(row, show_secrets))
     if layer == "application":
-        printed = FORMATS[form](rows, start.conversations, show_secrets=show_secrets)
+        printed = FORMATS[form](rows, facts, show_secrets=show_secrets)
     else:
-        printed = views.FORMATS[form](rows, layer, start.time)
-    count = 0
+        printed = views.FORMATS[form](rows, layer, start)
     for text in printed:
-        out.write(text + "\n")
-        count += 1
-    if capture.damaged:
+        sheet.add(text)
+    sheet.write()
+    if reading.damaged:
         return ExitCode.USAGE
-    if not count:
+    if not sheet.lines:
         asked = " that was asked for" if conversation is not None or condition is not None else ""
         err.write(f"wiretalk: no unit of the layer {layer}{asked} in this capture.\n")
         return ExitCode.NOTHING_FOUND
@@ -97,63 +73,70 @@ def label_layer(
 
 
 class _Start:
-    """When the first conversation began, and what is known of all of them."""
+    """When the first conversation began, as far as is known when the first row is printed."""
 
-    def __init__(self) -> None:
-        self.conversations: dict[int, Conversation] = {}
-        self._time: int | None = None
+    def __init__(self, conversations: Mapping[int, Conversation]) -> None:
+        self._conversations = conversations
 
-    def apply(self, update: Update) -> None:
+    def __call__(self) -> int | None:
+        return min((fact.start for fact in self._conversations.values()), default=None)
+
+
+def _above(labelling: Labelling, layer: str, readings: Readings) -> Iterator[Row]:
+    """TLS records, lines of the application, lines of messages: as the capture goes through."""
+    rows = reread(_one_by_one(labelling.rows()), readings)
+    if layer == "application":
+        return rows
+    return views.records(rows) if layer == "tls" else views.message(rows, mime=layer == "mime", readings=readings)
+
+
+def _one_by_one(rows: Iterable[Row | Run]) -> Iterator[Row]:
+    for row in rows:
+        if isinstance(row, Run):
+            yield from runs.lines(row)
+        else:
+            yield row
+
+
+class _Below:
+    """Units in frames. Whose they are, and what is secret in them, is known when the whole capture was seen."""
+
+    def __init__(self, files: Sequence[str], reading: Reading, progress: Progress) -> None:
+        self._files, self._reading, self._progress = files, reading, progress
+        self._places, self._secrets = Places(), Secrets()
+        self._began: int | None = None
+        self._times = array("q")
+
+    @property
+    def start(self) -> Callable[[], int | None]:
+        """When the first conversation began; to be asked when the first row is there."""
+        return lambda: self._began
+
+    def rows(self, layer: str, show_secrets: bool) -> Iterator[Row]:
+        again = all(os.path.isfile(name) for name in self._files)
+        kept: list[Frame] = []
+        for batch in self._reading.batches():
+            self._learn(self._places.feed_all(batch))
+            self._times.extend(frame.time for frame in batch)
+            self._progress.passed(batch)
+            if not again:
+                kept += batch
+        self._learn(self._places.finish())
+        self._progress.end()
+        # What is odd about the files was told the first time.
+        frames = self._same(chain.from_iterable(Reading(self._files, StringIO()).batches())) if again else kept
+        secrets = None if show_secrets else self._secrets
+        yield from views.in_frames(frames, views.IN_FRAMES[layer], self._places, secrets)
+
+    def _same(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """The frames of the first pass. A file that grew has more, of which nobody knows what is secret in them."""
+        for frame, time in zip(frames, self._times, strict=False):
+            if frame.time != time:
+                return  # a file that grew in the middle of the others
+            yield frame
+
+    def _learn(self, update: Update) -> None:
         for fact in update.conversations:
-            self.conversations[fact.ident] = fact
-            self._time = fact.start if self._time is None else min(self._time, fact.start)
-
-    def time(self) -> int | None:
-        return self._time
-
-
-class _Passing(_Start):
-    """A capture whose rows are given as they become certain."""
-
-    def __init__(self, capture: _Files) -> None:
-        super().__init__()
-        self._capture = capture
-
-    def rows(self, readings: Readings) -> Iterator[Row]:
-        return reread(self._rows(), readings)
-
-    def _rows(self) -> Iterator[Row]:
-        analyzer, ordered = Analyzer(), Ordered()
-        for frame in self._capture.frames():
-            update = analyzer.feed(frame)
-            if update:
-                self.apply(update)
-                yield from _lines(ordered.add(update, analyzer.horizon))
-        update = analyzer.finish()
-        self.apply(update)
-        yield from _lines(ordered.add(update, analyzer.horizon))
-        yield from _lines(ordered.rest())
-
-
-def _lines(rows: Iterable[object]) -> Iterator[Row]:
-    return (row for row in rows if isinstance(row, Line | Missing))
-
-
-def _below(capture: _Files, layer: str, show_secrets: bool) -> tuple[Iterator[Row], _Start]:
-    """Units in frames: whose they are, and what is secret in them, is known when the whole capture was seen."""
-    places, secrets, start = Places(), Secrets(), _Start()
-    kept: list[Frame] | None = None if capture.again else []
-    for frame in capture.frames():
-        if kept is not None:
-            kept.append(frame)
-        _learn(places.feed(frame), secrets, start)
-    _learn(places.finish(), secrets, start)
-    frames = capture.frames(tell=False) if kept is None else kept
-    rows = views.in_frames(frames, views.IN_FRAMES[layer], places, None if show_secrets else secrets)
-    return iter(rows), start
-
-
-def _learn(update: Update, secrets: Secrets, start: _Start) -> None:
-    start.apply(update)
-    for line in update.lines:
-        secrets.add(line)
+            self._began = fact.start if self._began is None else min(self._began, fact.start)
+        for line in update.lines:
+            self._secrets.add(line)

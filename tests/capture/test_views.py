@@ -263,6 +263,19 @@ def test_one_conversation_is_shown_without_the_frames_of_nobody(tmp_path: Path) 
     assert run("--layer", "link", "--conversation", "7", path) == (1, [], said)
 
 
+def test_a_file_that_grows_between_the_passes_shows_no_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(file(tmp_path))
+    whole, finish = path.read_bytes(), Places.finish
+    start = whole.index(b"AUTH PLAIN AHR") - 82
+    path.write_bytes(whole[:start])
+    monkeypatch.setattr(Places, "finish", lambda places: (path.write_bytes(whole), finish(places))[1])
+    _, rows, _ = run("--layer", "link", "--format", "jsonl", str(path))
+    assert (path.read_bytes(), len(rows)) == (whole, 7)
+    assert not any("AUTH PLAIN A" in row for row in rows)
+
+
 def test_a_damaged_file_is_told_once_and_costs_the_exit_status(tmp_path: Path) -> None:
     path = file(tmp_path)
     Path(path).write_bytes(Path(path).read_bytes()[:-9])
