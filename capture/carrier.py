@@ -16,8 +16,9 @@ from capture.model import Frame
 _FRAGMENT = 44
 _LENGTH_IN_EIGHTS = frozenset({0, 43, 60, 135, 139, 140})  # RFC 8200 4.3-4.6; mobility, HIP, shim6 alike
 _AUTHENTICATION = 51  # RFC 4302 2.2: length in fours, minus 2
-_TUNNELS = frozenset({4, 41, 47})
-TCP_CARRIERS = _TUNNELS | _LENGTH_IN_EIGHTS | {6, _AUTHENTICATION}  # what TCP may stand in
+_TUNNELS = frozenset({4, 17, 41, 47, 97, 137})
+# What TCP may stand in. (A tunnel in UDP may be in fragments too, but so is much else that is UDP.)
+TCP_CARRIERS = _TUNNELS - {17} | _LENGTH_IN_EIGHTS | {6, _AUTHENTICATION}
 _NESTING = 4  # tunnels in tunnels
 
 
@@ -71,6 +72,10 @@ def _ipv4(frame: Frame, at: int, scope: tuple[int, ...]) -> Carrier | None:
     protocol = data[at + 9]
     ident = data[at + 12 : at + 20] + struct.pack(">HB", identification, protocol) if part else b""
     more, piece = bool(fragment & 0x2000), (fragment & 0x1FFF) << 3
+    while protocol == _AUTHENTICATION and not part and at + length + 8 <= min(end, len(data)):
+        protocol, length = data[at + length], length + 8 + (data[at + length + 1] << 2)
+    if at + length > end:
+        return None
     return Carrier(at, at + length, min(end, wire), 4, protocol, scope, part, more, piece, ident)
 
 
