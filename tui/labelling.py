@@ -7,6 +7,8 @@ damaged file still holds is printed before its damage is told; several files are
 from __future__ import annotations
 
 import gc
+import os
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
@@ -22,6 +24,7 @@ from tui.progress import Progress
 from tui.reading import Reading
 from tui.sheet import Sheet
 
+LARGE = 32 << 20  # octets of capture that take longer than a second process takes to start
 CLOSED = 4096  # finished conversations of which the facts are kept, for their rows may still wait
 
 
@@ -95,6 +98,8 @@ def label_files(
     row), USAGE (a file is damaged). Raises `CaptureError` for a file that is no capture at all.
     """
     sheet, reading = Sheet(out), Reading(files, err)
+    if form == "jsonl" and conversation is None and condition is None and _for_two(files):
+        return _by_two(reading, sheet, Progress(files, err), show_secrets, err)
     labelling = Labelling(reading, sheet, Progress(files, err))
     rows = labelling.rows()
     if conversation is not None:
@@ -105,15 +110,45 @@ def label_files(
         for text in FORMATS[form](rows, labelling.conversations, show_secrets=show_secrets):
             sheet.add(text)
     sheet.write()
-    if labelling.hurried:
+    return _verdict(reading, sheet, err, labelling.hurried, _nothing(conversation, condition))
+
+
+def _by_two(reading: Reading, sheet: Sheet, progress: Progress, show_secrets: bool, err: TextIO) -> int:
+    """The same by two processes."""
+    from tui.partner import Partner, Shared
+
+    with _no_collection(), Partner(show_secrets) as partner:
+        shared = Shared(partner, show_secrets)
+        for batch in reading.batches():
+            for text in shared.feed(batch):
+                sheet.add(text)
+            sheet.write()
+            progress.passed(batch)
+        progress.end()
+        for text in shared.finish():
+            sheet.add(text)
+    sheet.write()
+    return _verdict(reading, sheet, err, shared.hurried, _nothing(None, None))
+
+
+def _for_two(files: Sequence[str]) -> bool:
+    """Whether a second process is worth its start, and may be started."""
+    if threading.active_count() > 1 or len(os.sched_getaffinity(0)) < 2:
+        return False
+    return sum(os.path.getsize(name) for name in files if os.path.isfile(name)) >= LARGE
+
+
+def _verdict(reading: Reading, sheet: Sheet, err: TextIO, hurried: int, nothing: str) -> int:
+    """Tell what is left to tell; the exit code."""
+    if hurried:
         err.write(
             f"wiretalk: a line that was never finished held back {WAITING_OCTETS >> 20} MiB of lines; "
-            f"{labelling.hurried} rows of other conversations were printed before it.\n"
+            f"{hurried} rows of other conversations were printed before it.\n"
         )
     if reading.damaged:
         return ExitCode.USAGE
     if not sheet.lines:
-        err.write(f"wiretalk: {_nothing(conversation, condition)}\n")
+        err.write(f"wiretalk: {nothing}\n")
         return ExitCode.NOTHING_FOUND
     return ExitCode.OK
 

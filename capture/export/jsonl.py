@@ -26,6 +26,7 @@ from capture.model import Conversation, Layer, Line, Missing, Run, Side, Span
 from capture.protocols.secrets import mask
 
 _SIDES = {side: side.value for side in Side}
+_ITSELF = bytes(octet for octet in range(0x20, 0x7F) if octet not in b'"\\') + b"\r\n"  # stands for itself in a run
 _KEPT = 4096  # lines of which the print is kept; a mail session has some dozens of different ones
 
 
@@ -38,18 +39,11 @@ def lines(
 
     The lines of a run come in one piece, with line ends between them.
     """
-    printed = _Lines(show_secrets).printed
-    for row in rows:
-        if isinstance(row, Run):
-            yield print_run(row)
-        elif isinstance(row, Line):
-            yield printed(row)
-        else:
-            yield _gap(row)
+    yield from map(Printer(show_secrets).row, rows)
 
 
-class _Lines:
-    """Prints lines, and keeps what was printed of the latest."""
+class Printer:
+    """Prints rows, and keeps what was printed of the latest lines."""
 
     __slots__ = ("_kept", "_show_secrets")
 
@@ -57,7 +51,13 @@ class _Lines:
         self._show_secrets = show_secrets
         self._kept: dict[tuple[object, ...], tuple[tuple[Span, ...], str, str, str]] = {}
 
-    def printed(self, line: Line) -> str:
+    def row(self, row: Line | Missing | Run) -> str:
+        """The row as `lines` gives it."""
+        if isinstance(row, Run):
+            return print_run(row)
+        return self._line(row) if isinstance(row, Line) else _gap(row)
+
+    def _line(self, line: Line) -> str:
         conversation, side, number, offset, data, pdu, spans, flags, whole, layer, frames, time, _ = line
         # The spans are those of the same reading of the line when they are the same object, which is kept with them.
         key = data, pdu.name, id(spans), flags, whole, layer
@@ -84,24 +84,25 @@ class _Lines:
 
 def print_run(run: Run) -> str:
     """The lines of a run, as `lines` prints them, with line ends between them."""
-    conversation, side, number, offset, data, pdu, flags, total, frames, time, _ = run
+    conversation, side, number, offset, data, pdu, flags, _, frames, time, _ = run
     head = f'{{"conversation": {conversation}, "side": "{_SIDES[side]}", "n": '
     middle = f', "time": {_seconds(time)}, "line": "'
     name = f'\\r\\n", "label": "user data", "pdu": {quote(pdu.name)}, "pdu_id": "{pdu.ident}", "spans": '
     tail = f', "flags": [{", ".join(map(quote, flags))}], "frames": {[*frames]}, "layer": "application"}}'
-    # An escaped line ends in these four characters, and they stand nowhere else: what looks like a line end and is
-    # none has its backslash doubled.
-    escaped = quote(data.decode("latin-1"))
-    parts = escaped[1:-1].split("\\r\\n")
-    parts.pop()
     printed = []
-    if len(escaped) == len(data) + 2 * total + 2:  # only the line ends were escaped
+    if not data.translate(None, _ITSELF):
+        parts = data.decode("ascii").split("\r\n")
+        parts.pop()
         for text in parts:
             size = len(text) + 2
             printed.append(f'{head}{number}, "offset": {offset}{middle}{text}{name}{_PLAIN[size]}{tail}')
             number += 1
             offset += size
     else:
+        # An escaped line ends in these four characters, and they stand nowhere else: what looks like a line end and is
+        # none has its backslash doubled.
+        parts = quote(data.decode("latin-1"))[1:-1].split("\\r\\n")
+        parts.pop()
         for text, octets in zip(parts, data.splitlines(True), strict=True):
             printed.append(f'{head}{number}, "offset": {offset}{middle}{text}{name}{_PLAIN[len(octets)]}{tail}')
             number += 1

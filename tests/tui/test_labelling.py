@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import marshal
 import os
 from collections.abc import Sequence
 from itertools import cycle, islice
@@ -20,10 +21,13 @@ from capture.errors import BadCapture, ExitCode
 from capture.export.pcapng import Recorder
 from capture.model import Frame, Line, Missing, Run, Side, Update
 from capture.record import Ordered, Record
+from capture.shares import Giving, Taking
 from capture.sources.files import read
 from tests.capture.forge import C, S, Wire, capture_of
+from tui import labelling, partner
 from tui.condition import Condition
 from tui.labelling import label_files, write
+from tui.partner import Partner, PartnerLost
 
 HERE = Path(__file__).parents[2]
 CORPUS = Path(os.environ.get("WIRETALK_CORPUS", HERE.parent / "shared" / "corpus"))
@@ -122,9 +126,19 @@ def test_nothing_that_was_asked_for_is_exit_status_one_and_a_sentence(
 
 # ── runs, batches and order ──────────────────────────────────────────────────────────────────────────────────────────
 
-BODY = [b"Subject: x\r\n", b"\r\n", b"..dot\r\n",
-        b"a\\r\\n \"quoted\"\t\r\n", b"bare\nlf\r\n", b"long" * 251 + b"\r\n",
-        b"nul\0\r\n", b"gr\xfc\xdfe\r\n", b"plain line\r\n", b"another one\r\n", b"\r\n", b"cr\rinside\r\n"]  # fmt: skip
+BODY = [
+    b"Subject: x\r\n",
+    b"\r\n",
+    b"..dot\r\n",
+    b'a\\r\\n "quoted"\t\r\n',
+    b"bare\nlf\r\n",
+    b"long" * 251 + b"\r\n",
+    b"nul\0\r\n",
+    b"gr\xfc\xdfe\r\n",
+    b"plain line\r\n",
+    b"another one\r\n",
+    b"cr\rinside\r\n",
+]
 bodies = st.lists(st.sampled_from(BODY), max_size=30)
 
 
@@ -197,3 +211,58 @@ def test_runs_in_batches_of_any_size_give_the_rows_of_lines_one_frame_at_a_time(
     assert rows == batched.rows() == record.rows()
     assert sorted(batched.notes, key=repr) == sorted(record.notes, key=repr)
     assert batched.conversations == record.conversations
+
+
+@given(
+    captures(), st.lists(st.integers(1, 40), min_size=1, max_size=4), st.lists(st.booleans(), min_size=1, max_size=3)
+)
+def test_what_is_given_away_gives_the_same_rows_as_what_is_kept(
+    frames: list[Frame], sizes: list[int], gifts: list[bool]
+) -> None:
+    record, alone = Record(), Analyzer(strict=True)
+    for frame in frames:
+        record.apply(alone.feed(frame))
+    record.apply(alone.finish())
+
+    given_away = cycle(gifts)
+    giving, taking = Giving(lambda: next(given_away), strict=True), Taking(strict=True)
+    mine, theirs = Ordered(), Ordered()
+    rows: list[list[Line | Missing]] = [[], []]
+
+    def take(update: Update) -> None:
+        for row in mine.add(update, giving.horizon, giving.waiting):
+            rows[0].extend(runs.lines(row) if isinstance(row, Run) else [row])
+        events = marshal.loads(marshal.dumps(giving.take_events()))
+        update = taking.hear_all(events, giving.delivered)
+        for row in theirs.add(update, taking.horizon, taking.waiting):
+            rows[1].extend(runs.lines(row) if isinstance(row, Run) else [row])
+
+    rest, several = iter(frames), cycle(sizes)
+    while batch := list(islice(rest, next(several))):
+        take(giving.feed_all(batch))
+    take(giving.finish())
+    assert not [*mine.rest(), *theirs.rest()]
+    assert sorted([*rows[0], *rows[1]], key=lambda row: row.order) == record.rows()
+    assert [row.order for row in rows[1]] == sorted(row.order for row in rows[1])
+
+
+@pytest.mark.parametrize("name", ["exercise", "pipelined", "starttls", "segment-lost", "bdat"])
+def test_two_processes_print_what_one_prints(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = HERE / "samples" / f"{name}.pcapng"
+    alone = labelled(path, "jsonl")
+    started = []
+    monkeypatch.setattr(labelling, "LARGE", 0)
+    monkeypatch.setattr(partner, "Partner", lambda *a: started.append(a) or Partner(*a))
+    assert labelled(path, "jsonl") == alone
+    assert started
+    assert labelled(path, "jsonl", condition=Condition("n > 0")) == "".join(
+        row + "\n" for row in alone.splitlines() if '"gap"' not in row
+    )
+    assert len(started) == 1
+
+
+def test_a_partner_that_is_lost_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partner, "_work", lambda *_: None)
+    monkeypatch.setattr(labelling, "LARGE", 0)
+    with pytest.raises(PartnerLost, match="second process"):
+        labelled(HERE / "samples" / "exercise.pcapng", "jsonl")
