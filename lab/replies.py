@@ -1,6 +1,7 @@
 """The words of the MTA: how a reply is made, which commands there are, and a guess at what a typing error meant.
 
-Claim: what a client sent never stands in a reply but printable and short.
+Claim: what a client sent never stands in a reply but printable and short, and a word that may be a password or a SASL
+message, for it stands where a command should, never at all.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ NOT_SERVED = {
     "LHLO": "RFC 2033",
 }
 
+_ECHOED = re.compile(r"[A-Za-z]{1,12}:?")  # no verb is longer (STARTTLS has 8); base64 seldom has letters only
 _HEADER_FIELD = re.compile(r"[A-Z][A-Z0-9-]*:")
 
 
@@ -64,4 +66,5 @@ def unrecognized(word: str) -> str:
         hint = f"the syntax is {SYNTAX[known]}"
     elif close:
         hint = f"did you mean {close[0]}?"
-    return reply(500, "5.5.2", f"Syntax error, command unrecognized: {quoted(word)}; {hint}")
+    echo = f": {quoted(word)}" if _ECHOED.fullmatch(word) else ""
+    return reply(500, "5.5.2", f"Syntax error, command unrecognized{echo}; {hint}")

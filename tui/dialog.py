@@ -16,9 +16,10 @@ from bisect import bisect_right
 from dataclasses import dataclass
 
 from capture.model import Conversation, Endpoint, Line, Missing, Side, Update
+from capture.protocols.secrets import mistyped
 
 LINGER = 0.4  # s that octets from the socket wait for their captured twin before they are shown faint
-_SECRET = re.compile(rb"(?i)\A(PASS +|AUTH +\S+ +)(\S.*?)(\s*)\Z", re.DOTALL)
+_SECRET = re.compile(rb"(?i)\A(PASS +|AUTH +\S+ +|USER +(?=\S+ +\S))(\S.*?)(\s*)\Z", re.DOTALL)
 
 
 class Kind(enum.Enum):
@@ -64,7 +65,8 @@ def hide(octets: bytes) -> bytes:
     """A typed line with its password blotted out, before any captured line says where it is."""
     match = _SECRET.match(octets)
     if match is None:
-        return octets
+        body = octets.rstrip(b"\r\n")
+        return b"*" * len(body) + octets[len(body) :] if mistyped(body) else octets
     return match[1] + b"*" * len(match[2]) + match[3]
 
 

@@ -15,6 +15,7 @@ from capture.protocols.content import Content, content_spans
 from capture.protocols.dialogue import Exchange, raw
 from capture.protocols.phases import WAITS, Owed, Phase
 from capture.protocols.records import Records
+from capture.protocols.secrets import mistyped
 from capture.protocols.voice import end_span, line_end, odd_octets
 
 PCI, UD = Role.PCI, Role.USER_DATA
@@ -229,10 +230,14 @@ class Asking(Exchange):
         if fragment or (cut and not command.verb):
             fragment = True
             flags = tuple(f for f in flags if f not in _OF_COMMANDS)
-            if self._secret:
+            if self._secret or (not command.verb and mistyped(data[: len(data) - end])):
                 flags += ("credential",)
-        elif self._secret and not command.verb and commands.is_base64(data.strip()):
-            flags += ("credential",)  # an AUTH that was refused, and a client that went on all the same
+        elif not command.verb and (
+            mistyped(data[: len(data) - end])
+            # an AUTH that was refused, and a client that went on all the same
+            or (self._secret and commands.is_base64(data.strip()))
+        ):
+            flags += ("credential",)
         if not end and not cut:
             flags += ("overlong",)
         if proxy:

@@ -16,6 +16,7 @@ from capture.model import Pdu, Role, Side, Span
 from capture.protocols.commands import is_base64
 from capture.protocols.content import Content
 from capture.protocols.dialogue import Exchange, raw
+from capture.protocols.secrets import mistyped
 from capture.protocols.voice import LONGEST_LINE, Voice, end_span, line_end, odd_octets
 
 PCI, UD = Role.PCI, Role.USER_DATA
@@ -29,10 +30,12 @@ _LISTED = re.compile(rb"\d+ [\x21-\x7e]+\r?\n\Z")
 
 
 class Owed(NamedTuple):
-    """A command that will be answered. content: what its lines are after +OK, ``""`` when there is one line only."""
+    """A command that will be answered. content: what its lines are after +OK, ``""`` when there is one line only;
+    late: sent behind a gap."""
 
     command: str
     content: str = ""
+    late: bool = False
 
 
 class Pop3Dialogue(Exchange):
@@ -50,8 +53,10 @@ class Pop3Dialogue(Exchange):
         self._asked = not midstream
         self._lost_commands = False
         self._lost_responses = False
+        self._found_again = False  # a command behind the gap was answered: the next one is counted right
         self._quit = False
         self._secret = False
+        self._after_auth = False  # AUTH was the last command
         self._response: Pdu | None = None  # a response of many lines, being read
         self._content: Content | None = None
         self._listing_of = ""
@@ -101,6 +106,8 @@ class Pop3Dialogue(Exchange):
             if cut:
                 voice.cross()
                 self._lost_commands = True
+                self._secret = self._secret or self._auth  # what follows may be the end of a SASL message
+                self._auth = False
             return bool(cut)
         self._client_line(data, cut)
         return True
@@ -118,6 +125,8 @@ class Pop3Dialogue(Exchange):
         flags += odd_octets(data, end, True)
         if len(data) > LONGEST_COMMAND and not self._auth:
             flags += ("overlong",)
+        if "unknown-command" in flags and (self._secret or self._after_auth) and is_base64(text):
+            flags += ("credential",)  # an AUTH that was refused, or lost, and a client that went on all the same
         if cut:
             flags += (cut,)
         if assumed:
@@ -143,6 +152,7 @@ class Pop3Dialogue(Exchange):
         else:
             voice.give(data, voice.pdu(name), (*spans, *end_span(data, end)), flags, whole=bool(end))
         self._secret = "credential" in flags
+        self._after_auth = command == "AUTH"
         if self._quit or self._tls or fragment:
             self._auth = False
             return
@@ -169,7 +179,10 @@ class Pop3Dialogue(Exchange):
             self._quit = True
         if self._lost_responses:
             self._owed.clear()  # the answers to what came before lie in the gap
-        self._owed.append(Owed(command, content))
+        self._straying = False
+        if self._found_again:
+            self._lost_commands = self._found_again = False
+        self._owed.append(Owed(command, content, self._lost_commands))
 
     # --- the server ---------------------------------------------------------------------------------------------
 
@@ -203,7 +216,7 @@ class Pop3Dialogue(Exchange):
         end = line_end(data)
         if self._response is not None and not self._interrupts(data):
             self._listing(data, end, cut)
-        elif self._response is None and self._owed_nothing() and not _is_status(data, cut):
+        elif self._response is None and self._strays(data, cut):
             self._stray(data, end, cut)
         else:
             self._status(data, end, cut)
@@ -229,9 +242,26 @@ class Pop3Dialogue(Exchange):
         self._content = Content(voice, pdu, eight_bit=True, always=("assumed",), limited=False, begun=True)
         return True
 
-    def _owed_nothing(self) -> bool:
-        """Nothing tells whether the last +OK has more lines: only one side was captured."""
-        return self._alone and not self._owed
+    def _strays(self, data: bytes, cut: str) -> bool:
+        """Whether a line is one more of the response before it, though no command that is known asked for many.
+
+        So it is where only the server was captured (as rule O2), and where a gap made the count uncertain.
+        """
+        if self._straying:
+            return True
+        if _is_status(data, cut) or data.startswith(b"+ "):
+            return False
+        if self._alone and not self._owed:
+            return True
+        if self._last_response is None or not (self._lost_commands or self._lost_responses):
+            return False
+        asked = [place for place, owed in enumerate(self._owed) if owed.content]
+        for _ in range(asked[0] + 1 if asked else 0):  # the response before it answers this one
+            self._owed.popleft()
+        self._straying = True
+        return True
+
+    _straying = False
 
     def _stray(self, data: bytes, end: int, cut: str) -> None:
         """Only the server was captured (as rule O2): what is no status line belongs to the response before it."""
@@ -241,6 +271,7 @@ class Pop3Dialogue(Exchange):
         if data == b".\r\n":
             voice.give(data, pdu, (Span(0, 1, PCI, "eod-dot"), Span(1, 3, PCI, "crlf")), flags)
             self._last_response = None
+            self._straying = False
             return
         stop = len(data) - end
         if _LISTED.match(data):
@@ -287,7 +318,8 @@ class Pop3Dialogue(Exchange):
         if len(data) > LONGEST_RESPONSE:
             flags += ("overlong",)
         found = _STATUS.match(data)
-        challenge = found is None and data[:1] == b"+" and data[1:2] in (b" ", b"\r", b"\n") and not voice.after_gap
+        challenge = found is None and data[:1] == b"+" and data[1:2] in (b" ", b"\r", b"\n")
+        challenge = challenge and (self._waits == "AUTH" or not voice.after_gap)
         if found is None and not challenge and (cut or voice.after_gap):
             voice.give(data, voice.pdu("reply (fragment)"), raw(data, end),
                        (*flags, *(("after-gap",) if voice.after_gap else ())))  # fmt: skip
@@ -296,6 +328,8 @@ class Pop3Dialogue(Exchange):
             return
         if voice.after_gap:
             flags += ("after-gap", "assumed")
+        elif self._lost_responses or self._lost_commands:
+            flags += ("assumed",)
         kind = "greeting" if owed is not None and owed.command == "greeting" else "response"
         status = data[: found.end()].decode() if found else ""
         many = bool(owed and owed.content and status == "+OK")
@@ -342,6 +376,7 @@ class Pop3Dialogue(Exchange):
             self._auth = owed.command == "AUTH" and status == "+"
         if not self._owed:
             self._lost_responses = False
+            self._found_again = owed.late
 
 
 def _next_line(voice: Voice, ending: bool) -> tuple[bytes, str]:
@@ -377,7 +412,7 @@ def _command(text: bytes, cut: bool) -> tuple[tuple[Span, ...], str, tuple[str, 
     if not keyword:
         spans = [Span(0, len(word), PCI, "verb")] if word else []
         _arguments(text, len(word), len(text), ("argument",), spans)
-        return tuple(spans), "unknown command", ("unknown-command",)
+        return tuple(spans), "unknown command", ("unknown-command", *(("credential",) if mistyped(text) else ()))
     required, most = COMMANDS[keyword][:2]
     stop = len(text)
     if most >= 0 and not cut:  # a password may end in blanks
@@ -394,6 +429,8 @@ def _command(text: bytes, cut: bool) -> tuple[tuple[Span, ...], str, tuple[str, 
     if (keyword in ("PASS", "APOP") and given) or (keyword == "AUTH" and given > 1):
         flags += ("credential",)
     words = len(text[len(word) : stop].split())
+    if keyword == "USER" and words > most:  # USER me PASS x, or USER me x
+        flags += ("credential",)
     if not cut and words < required:
         flags += ("syntax",)
     elif most >= 0 and words > most:

@@ -314,7 +314,7 @@ def test_tls_from_the_first_octet_does_not_wait_for_the_server() -> None:
 
 def test_what_is_no_record_behind_starttls_is_unknown_from_there_on() -> None:
     shown = told(*GREETED, "C: STARTTLS", "S: 220 go", raw("C", b"\x16\3\1\0\1x\xff\xff\xff\xff\xff"))
-    assert client(shown, 4) == ["C4 PCI | unknown C4"]
+    assert client(shown, 4) == ["C4 PCI | unknown C4 | not-understood"]
 
 
 def test_lmtp_answers_once_for_each_accepted_recipient() -> None:

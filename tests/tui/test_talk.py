@@ -250,6 +250,18 @@ async def test_a_password_is_blotted_out_everywhere_until_it_is_asked_for(opened
         assert "talking" not in text_of(pilot)
 
 
+@pytest.mark.parametrize("typed", ["PASSS talking", " PASS talking", "USER me PASS talking", "AUTHPLAIN dGFsa2luZw=="])
+async def test_a_password_behind_a_typing_error_is_hidden_before_it_is_captured(opened: Opener, typed: str) -> None:
+    async with opened() as pilot:
+        fake(pilot).hold = True
+        await type_line(pilot, typed)
+        await until(pilot, lambda: fake(pilot).sent == [typed])
+        await settled(pilot)
+        assert "*******" in text_of(pilot)
+        assert all(word not in text_of(pilot) for word in ("talking", "dGFsa2luZw"))
+        assert talk(pilot).prompt.history == []
+
+
 async def test_after_the_end_it_says_what_to_press_and_that_connects_again(opened: Opener) -> None:
     async with opened() as pilot:
         await say(pilot, "QUIT")

@@ -148,7 +148,7 @@ class Transcript(Cursored, can_focus=False):
         octets = entry.octets
         if entry.line is not None and entry.line.data == octets:
             return self.shown(entry.line)
-        if self.secrets:
+        if self.secrets or entry.kind is not Kind.TYPED:
             return octets
         body = octets.rstrip(ENDS)
         return b"*" * len(body) if entry.secret else hide(octets)
@@ -204,7 +204,8 @@ class Prompt(Input):
     def remember(self, text: str) -> None:
         """Keep a sent line for ↑, unless it is a secret."""
         octets = text.encode("utf-8", "replace")
-        secret = self.ghost.guide.asks_secret or hide(octets) != octets
+        guide = self.ghost.guide
+        secret = guide.asks_secret or (hide(octets) != octets and bool(guide.verbs))  # no verbs: the text of a message
         if text and not secret and (not self.history or self.history[-1] != text):
             self.history.append(text)
         self._recalled = len(self.history)
