@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capture.labels import label
-from capture.layers import Overlay, Owner, owners, roles, units
+from capture.layers import Overlay, Owner, _units, owners, roles, units
 from capture.model import ACK, PSH, Frame, Layer, Line, Role, Side
 from capture.places import Places, Secrets
 from capture.protocols.message import Messages
@@ -246,3 +246,19 @@ def test_a_password_is_hidden_in_every_frame_that_carries_it() -> None:
     shown = [secrets.hide(frame.data, places.of(frame.number))[54:] for frame in frames[6:9]]
     assert shown == [b"AUTH PLAIN ****", b"PLAIN ****", b"****\r\n"]
     assert secrets.hide(frames[5].data, places.of(6)) is frames[5].data
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.integers(0, 0x4500 * 3), st.integers(0, 15), st.binary(max_size=30), st.integers(0, 9), st.integers(-30, 30),
+    st.integers(0, 0xFFFF), st.sampled_from([6, 17]), st.integers(0, 12),
+)  # fmt: skip
+def test_the_short_way_gives_the_units_that_the_long_way_gives(
+    kind: int, offset: int, payload: bytes, pad: int, more: int, fragment: int, protocol: int, cut: int
+) -> None:
+    segment = bytes(12) + bytes((offset << 4,)) + bytes(7) + payload
+    fragment &= 0x4000 if kind % 3 else 0xFFFF
+    packet = ip(*V4, segment, protocol, fragment=fragment, total=max(20 + len(segment) + (more if kind % 5 else 0), 0))
+    data = ethernet(packet, pad=False) + bytes(pad)
+    frame = Frame(1, 0, data, len(data) + (cut if kind % 7 == 0 else 0))
+    assert units(frame) == _units(frame)
