@@ -85,6 +85,7 @@ class LiveSession:
             sniffed=self._sniffer is not None or self._feed is None,
             notice=self._notice,
             recording=self._feed.path if self._feed is not None else None,
+            failure=self.lab.failure if self.lab is not None and self._lab_is_up and not self._over else "",
         )
 
     def drain(self) -> list[Update]:

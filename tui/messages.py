@@ -20,6 +20,7 @@ class Status:
 
     live: octets are being observed now. sniffed: they come off the wire; otherwise they were recorded at the socket.
     notice: why not sniffed, and the remedy, as one sentence; recording: the file that frames are written to.
+    failure: what died that only a new session brings back, as one sentence; empty: nothing did.
     """
 
     source: str = "eth0"
@@ -29,6 +30,7 @@ class Status:
     sniffed: bool = True
     notice: str = ""
     recording: Path | None = None
+    failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)

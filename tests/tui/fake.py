@@ -100,6 +100,7 @@ class FakeSession:
         self.hold = hold
         self.sent: list[str] = []
         self.refuse_to_open = False
+        self.failure = ""
         self.closed = False
         self.half_closed = False
         self._status = status or Status(recording=Path("/var/lib/session.pcapng"))
@@ -118,7 +119,14 @@ class FakeSession:
     def status(self) -> Status:
         state = self._status
         return Status(
-            state.source, not self.closed, self._number, state.lost, state.sniffed, state.notice, state.recording
+            state.source,
+            not self.closed,
+            self._number,
+            state.lost,
+            state.sniffed,
+            state.notice,
+            state.recording,
+            self.failure,
         )
 
     async def open(self) -> None:

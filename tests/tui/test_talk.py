@@ -281,6 +281,23 @@ async def test_after_the_end_it_says_what_to_press_and_that_connects_again(opene
         assert not talk(pilot).wiretalk.dialog.entries[-1].faint
 
 
+async def test_what_died_is_told_and_connecting_again_is_not_offered(opened: Opener) -> None:
+    async with opened() as pilot:
+        session = fake(pilot)
+        session.failure = "The lab's supervisor has ended."
+        session.tell(Closed("shannon reset the connection."))
+        await until(pilot, lambda: "reset the connection." in " ".join(pane_rows(pilot)))
+        told = " ".join(" ".join(pane_rows(pilot)).replace("·", "").split())
+        assert "The lab's supervisor has ended. Ctrl+Q quits; then start wiretalk again" in told
+        session.refuse_to_open = True
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: "The lab cannot start." in text_of(pilot))
+        await type_line(pilot, "NOOP")
+        await until(pilot, lambda: "Not connected" in text_of(pilot))
+        assert "Ctrl+R" not in text_of(pilot)
+        assert session.sent == []
+
+
 async def test_connecting_again_while_connected_asks_first(opened: Opener) -> None:
     async with opened() as pilot:
         await pilot.press("ctrl+r")

@@ -33,6 +33,7 @@ from tui.widgets.wire import WireList, line_count
 PREVIEW = 6  # lines of a paste that the question shows
 LAST_WORDS = 0.5  # s that the word of the end waits for the last lines still on their way from the capture
 AGAIN = "Ctrl+R connects again · Ctrl+Q quits"
+NEVER_AGAIN = "Ctrl+Q quits; then start wiretalk again"
 
 
 class TalkScreen(Place):
@@ -148,7 +149,7 @@ class TalkScreen(Place):
         while self._ending and (at_once or now - self._ending[0][0] >= LAST_WORDS):
             _, sentence = self._ending.pop(0)
             self.wiretalk.dialog.say(sentence)
-            if not at_once:
+            if not at_once and not self._status.failure:  # which was told already
                 self.wiretalk.dialog.say(AGAIN)
 
     def _trouble(self, sentence: str, remedy: str) -> None:
@@ -157,14 +158,20 @@ class TalkScreen(Place):
         if remedy:
             dialog.say(remedy)
         if not self._connected:
-            dialog.say(AGAIN)
+            dialog.say(NEVER_AGAIN if self._status.failure else AGAIN)
 
     def _show_state(self, status: Status) -> None:
         unsniffed = "" if status.sniffed else "recorded at the socket, not sniffed"
         if status.notice and status.notice != self._status.notice:
             self.wiretalk.dialog.say(status.notice)
             self._refill()
+        failed = status.failure and not self._status.failure
         self._status = status
+        if failed:
+            self.wiretalk.dialog.say(status.failure, Kind.TROUBLE)
+            self.wiretalk.dialog.say(NEVER_AGAIN)
+            self._refill()
+            self._advise()
         self.show_status(status)
         self.query_one("#session").border_subtitle = "" if status.sniffed else "socket, not sniffed"  # narrow
         self.wire.warning = unsniffed
@@ -178,7 +185,7 @@ class TalkScreen(Place):
         if self._connecting:
             advice = Suggestion(None, "connecting …")
         elif not self._connected or advice is OVER:
-            advice = Suggestion(None, "Ctrl+R connects again")
+            advice = Suggestion(None, NEVER_AGAIN if self._status.failure else "Ctrl+R connects again")
         self.prompt.suggest(advice)
         self.prompt.password = guide.asks_secret and not self.wiretalk.show_secrets
         keys = "Enter sends it" if advice.line == "" else "→ takes the grey line, Enter sends" if advice.line else ""
