@@ -13,6 +13,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import NamedTuple, Protocol
 
+LOST = 1 << 16  # octets unpacked at once, but for gzip: so much in front of a damage may be lost with it
 XZ_MEMORY = 256 << 20  # octets an xz stream may ask for; `xz -9` needs 65 MiB, and a hostile header could ask for 4 GiB
 ZSTD = ("compression.zstd", "backports.zstd")  # Python's own from 3.14 on, and the same for those before
 
@@ -34,11 +35,13 @@ class Unpacker(Protocol):
 
 
 class _Gunzip:
-    """`zlib` in the shape of the others."""
+    """`zlib` in the shape of the others. A damaged stream gives every octet in front of the damage, then its error."""
 
     def __init__(self) -> None:
         self._zlib = zlib.decompressobj(31)  # a gzip wrapper round a 32 KiB window
         self._tail = b""
+        self._behind = b""  # what was not given to zlib when the member ended
+        self._step = 1 << 30  # packed octets at once; fewer when damage was met
 
     @property
     def eof(self) -> bool:
@@ -50,12 +53,26 @@ class _Gunzip:
 
     @property
     def unused_data(self) -> bytes:
-        return self._zlib.unused_data
+        return self._zlib.unused_data + self._behind
 
     def decompress(self, data: bytes, max_length: int = 0) -> bytes:
-        octets = self._zlib.decompress(self._tail + data, max_length)
-        self._tail = self._zlib.unconsumed_tail
-        return octets
+        packed = self._tail + data
+        while True:
+            before = self._zlib.copy()
+            try:
+                octets = self._zlib.decompress(packed[: self._step], max_length)
+            except zlib.error:
+                # What this call unpacked in front of the damage is lost: again, and less of it, down to one octet.
+                if self._step == 1:
+                    raise
+                self._zlib, self._step = before, max(min(self._step, len(packed)) // 2, 1)
+                continue
+            self._tail = self._zlib.unconsumed_tail
+            if not self._zlib.eof:
+                self._tail += packed[self._step :]
+            elif len(packed) > self._step:
+                self._behind = packed[self._step :]
+            return octets
 
 
 def _unxz() -> Unpacker:
@@ -63,18 +80,20 @@ def _unxz() -> Unpacker:
 
 
 class Kind(NamedTuple):
-    """A way of packing. ``make`` gives an unpacker for one member, ``errors`` are what it raises."""
+    """A way of packing. ``make`` gives an unpacker for one member, ``errors`` are what it raises; exact: only at the
+    damage itself."""
 
     name: str
     magic: bytes
     make: Callable[[], Unpacker]
     errors: tuple[type[Exception], ...]
+    exact: bool = False
 
 
 def kinds() -> tuple[Kind, ...]:
     """The ways that can be unpacked here."""
     known = (
-        Kind("gzip", b"\x1f\x8b", _Gunzip, (zlib.error,)),
+        Kind("gzip", b"\x1f\x8b", _Gunzip, (zlib.error,), exact=True),
         Kind("bzip2", b"BZh", bz2.BZ2Decompressor, (OSError, ValueError)),
         Kind("xz", b"\xfd7zXZ\0", _unxz, (lzma.LZMAError,)),
     )
@@ -117,7 +136,7 @@ class Unpacking:
             self._member = self.kind.make()
         packed, self._packed = self._packed, b""
         try:
-            octets = self._member.decompress(packed, size)
+            octets = self._member.decompress(packed, size if self.kind.exact else min(size, LOST))
         except self.kind.errors as error:
             raise Broken(str(error)) from error
         if self._member.eof:

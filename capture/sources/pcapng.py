@@ -81,25 +81,34 @@ class _Walker:
     def _gulp(self, data: bytes, at: int, batch: list[Frame]) -> tuple[int, int, bool]:
         """Walk the whole blocks of ``data``: (where the rest begins, octets needed to go on, whether to go on)."""
         size, number, make, new, add = len(data), self.number, tuple.__new__, Frame, batch.append
-        two, seven, clocks, first = self._here()
-        known = len(clocks)
-        while at + 12 <= size:
-            if at + 28 <= size:
+        two, seven = self._here()
+        last, current = size - 32, -1
+        times = plus = link = interface = 0
+        while True:
+            # Nearly every block of nearly every file: a frame that fills it, no options, of the interface that the
+            # last one was of. Only local names here; and what fills its block exactly needs no second opinion from
+            # the length at the block's end.
+            while at <= last:
                 kind, total, which, high, low, captured, length = seven(data, at)
-                end, stop = at + total, at + 28 + captured
-                # Nearly every block of nearly every file: a frame that fills it, no options. Only local names here;
-                # and what fills its block exactly needs no second opinion from the length at the block's end.
-                if kind == _ENHANCED and stop + 4 <= end < stop + 8 and end <= size and which < known and not total & 3:
-                    times, by, plus, link = clocks[which]
-                    time = (high << 32 | low) * times + plus if by == 1 else (high << 32 | low) * times // by + plus
-                    if captured > length:  # noqa: PLR1730  # max() is a call
-                        length = captured
-                    add(make(new, (number, time, data[at + 28 : stop], length, link, first + which)))
-                    number += 1
-                    at = end
+                end = at + total
+                if which != current or kind != _ENHANCED or total != captured + 35 & -4 or end > size:
+                    break
+                if captured > length:  # noqa: PLR1730  # max() is a call
+                    length = captured
+                time = (high << 32 | low) * times + plus
+                add(make(new, (number, time, data[at + 28 : at + 28 + captured], length, link, interface)))
+                number += 1
+                at = end
+            if at + 12 > size:
+                self.number = number
+                return at, 12, True
+            kind, total = two(data, at)
+            if kind == _ENHANCED and at <= last:
+                which = seven(data, at)[2]
+                clock = self.section.clocks[which] if which < len(self.section.clocks) else None
+                if which != current and clock is not None and clock.by == 1:
+                    current, interface, (times, _, plus, link) = which, self.section.first + which, clock
                     continue
-            else:
-                kind, total = two(data, at)
             self.number = number
             if kind == _SECTION:
                 total = self._order(data, at)
@@ -114,27 +123,21 @@ class _Walker:
                 number += len(frames)
             elif not self._begin(data[at:end]):
                 return self._refuse("a section is of a version that we do not know", at)
-            two, seven, clocks, first = self._here()
-            known = len(clocks)
+            else:
+                two, seven = self._here()
+                current = -1
             if two(data, end - 8)[1] != total:
                 self.findings.once(BROKEN, "a block ends in another length than it began with", number)
             at = end
-        self.number = number
-        return at, 12, True
 
     def _refuse(self, what: str, at: int) -> tuple[int, int, bool]:
         self.findings.note(BROKEN, f"{what}; nothing behind it can be read", self.number)
         return at, 0, False
 
-    def _here(self) -> tuple[_Unpack, _Unpack, list[_Clock], int]:
-        """What the walk needs of the present section at hand."""
-        order, section = self.section.order, self.section
-        return (
-            struct.Struct(order + "2I").unpack_from,
-            struct.Struct(order + "7I").unpack_from,
-            section.clocks,
-            section.first,
-        )
+    def _here(self) -> tuple[_Unpack, _Unpack]:
+        """How to read two and seven words in this section."""
+        order = self.section.order
+        return struct.Struct(order + "2I").unpack_from, struct.Struct(order + "7I").unpack_from
 
     def _order(self, data: bytes, at: int) -> int:
         """Set the byte order from a section header's own mark and give its length; 0 when there is no such mark."""

@@ -267,6 +267,23 @@ def test_a_standard_input_that_is_closed_is_said_in_one_sentence(monkeypatch: py
         read("-")
 
 
+def test_a_damaged_gzip_gives_every_frame_in_front_of_the_damage(saved) -> None:
+    frames = pcap_head() + b"".join(
+        struct.pack("<4I", n, 0, 400, 400) + random.Random(n).randbytes(400) for n in range(2000)
+    )
+    whole = bytearray(gzip.compress(frames))
+    for place in (len(whole) // 3, len(whole) // 2 + 1, len(whole) - 200):
+        damaged = bytes(whole[:place]) + b"\xff\xff\xff\xff\xff" + bytes(whole[place + 5 :])
+        counts = []
+        for gulp in (0, 1 << 12):
+            with read(saved(damaged), gulp=gulp) as capture:
+                times = [frame.time // 10**9 for frame in capture]
+            assert times[: place // 420] == list(range(place // 420))
+            assert [note.kind for note in capture.notes][-1:] in (["cut-file"], ["bad-record"])
+            counts.append(len(times))
+        assert counts[0] == counts[1]
+
+
 def test_zstd_is_refused_with_a_remedy_where_no_library_unpacks_it(saved, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packed, "ZSTD", ())
     with pytest.raises(BadCapture, match=r"'zstd -d' first, or add the package backports\.zstd"):
