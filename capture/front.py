@@ -12,19 +12,34 @@ from typing import NamedTuple
 
 from capture import exported
 from capture.analyzer import LINGER, LINGER_FIN
+from capture.decode import decode
 from capture.half import MASK
-from capture.model import ACK, FIN, RST, SYN, Conversation, Endpoint, Frame, Segment
-from capture.survey import Survey
+from capture.model import ACK, FIN, RST, SYN, Conversation, Endpoint, Frame, Segment, Side
+from capture.survey import Flow, Store, Survey
 from capture.swift import BEHIND, Swift, Way
 from capture.talk import News, Talk
 
+PORT_PAIRS = 1 << 17  # remembered of conversations that are passed over and go on
 RECORD = 16  # octets of a record header
 _ORDINARY = 54  # octets of a frame whose headers have no options
 _NEEDED = RECORD + _ORDINARY
 _NEVER = 1 << 80  # ns
+STRANGERS = 256  # conversations that are no mail and are followed all the same: all there are in most captures of mail
 
-_body = struct.Struct(">16xH20xIIBB").unpack_from  # total length, sequence and acknowledgement, data offset, flags
+# Ports of other protocols, of which much is captured (IANA service names). Mail that is spoken there is found among the
+# first `STRANGERS`.
+FOREIGN_PORTS = frozenset(
+    {22, 53, 80, 139, 179, 389, 443, 445, 636, 853, 1433, 1521, 3306, 3389, 5432, 6379, 8080, 8443}
+)
+
+# Type; first octet, total length, fragment field, protocol; sequence and acknowledgement, data offset, flags.
+_body = struct.Struct(">12xHBxH2xHxB14xIIBB").unpack_from
 _ports = struct.Struct(">HH").unpack_from
+_pack_ports = struct.Struct(">HH").pack
+
+
+def _route_key(source: Endpoint, destination: Endpoint) -> bytes:
+    return b"".join((source.address, destination.address, _pack_ports(source.port, destination.port)))
 
 
 class Shape(NamedTuple):
@@ -34,14 +49,26 @@ class Shape(NamedTuple):
     unit: int
 
 
+_PASSED = Way(Side.CLIENT, b"")  # of conversations that are passed over
+_PASSED.flow = Swift(0, Endpoint(b"", 0), Endpoint(b"", 0), (), 0, midstream=False, oriented=True)
+_PASSED.flow.begin(Store())
+
+
 class Front(Survey):
-    """As `Survey`; and `walk` for gulps of a file. Frames and gulps may come in any mixture."""
+    """As `Survey`; and `walk` for gulps of a file. Frames and gulps may come in any mixture.
+
+    strangers: how many conversations that are no mail are followed; None: all. Those beyond are numbered and counted
+    (`passed`), and have no row; so are, from then on, those on `FOREIGN_PORTS`, whatever is said there.
+    """
 
     _talk_type = Swift
 
-    def __init__(self, *, strict: bool = False) -> None:
+    def __init__(self, *, strict: bool = False, strangers: int | None = None) -> None:
         super().__init__(strict=strict)
         self._ways: dict[bytes, Way] = {}  # addresses and ports as they stand in a frame
+        self._strangers = strangers
+        self._numbers: dict[bytes, int] = {}  # of those that are passed over: the SYN's
+        self.passed = 0
 
     def walk(self, data: bytes, at: int, number: int, shape: Shape) -> tuple[int, int]:
         """Take the whole records of ``data`` from ``at`` on, the first numbered ``number``.
@@ -50,38 +77,45 @@ class Front(Survey):
         `_NEEDED` octets are left too, whatever they are.
         """
         order, unit = shape
-        head = struct.Struct(order + "IIII12xHBxHxxHxB2x12s").unpack_from
-        ipv4, piece = (0x0008, 0xFF3F) if order == "<" else (0x0800, 0x3FFF)
+        head = struct.Struct(order + "IIII26x12s").unpack_from
         body, get, size = _body, self._ways.get, len(data)
         now, alarms = self._now, self._alarms
         alarm = alarms[0][0] if alarms else _NEVER
+        alarm_second = alarm // 1_000_000_000
         last, begun = size - _NEEDED, at
         while at <= last:
-            seconds, fraction, captured, length, kind, first, _, fragment, protocol, key = head(data, at)
+            seconds, fraction, captured, length, key = head(data, at)
             start = at + RECORD
             end = start + captured
             if end > size or captured > length:
                 break
+            way = get(key)
+            if way is _PASSED and data[start + 47] & 0x17 != SYN:
+                if seconds >= alarm_second:
+                    time = seconds * 1_000_000_000 + fraction * unit
+                    if time > now:  # noqa: PLR1730  # a call costs more
+                        now = time
+                    if alarm <= now:
+                        self._time_passed(now)
+                        alarm = alarms[0][0] if alarms else _NEVER
+                        alarm_second = alarm // 1_000_000_000
+                at = end
+                number += 1
+                continue
             time = seconds * 1_000_000_000 + fraction * unit
             if time > now:  # noqa: PLR1730  # a call costs more
                 now = time
-            way = get(key)
             if alarm <= now and way is not None and way.flow.ways is not None:
                 # Whose time is up is none of these, or is to be closed: nobody is spared (`Analyzer._pass_time`).
-                self._time_passed(time)
+                self._time_passed(now)
                 alarm = alarms[0][0] if alarms else _NEVER
+                alarm_second = alarm // 1_000_000_000
                 way = get(key)
-            if (
-                way is not None
-                and kind == ipv4
-                and first == 0x45
-                and protocol == 6
-                and not fragment & piece
-                and captured >= _ORDINARY
-            ):
-                total, sequence, acknowledgement, words, flags = body(data, start)
+            if way is not None and captured >= _ORDINARY:
+                kind, first, total, fragment, protocol, sequence, acknowledgement, words, flags = body(data, start)
                 a, b = start + 34 + (words >> 4 << 2), start + 14 + total
-                if start + _ORDINARY <= a <= b <= end:
+                plain = kind == 0x0800 and first == 0x45 and protocol == 6 and not fragment & 0x3FFF
+                if plain and start + _ORDINARY <= a <= b <= end:
                     if sequence == way.expected and flags & 0x17 == ACK:
                         theirs = way.other.expected
                         if acknowledgement == theirs or (theirs >= 0 and (theirs - acknowledgement) & MASK <= BEHIND):
@@ -109,12 +143,14 @@ class Front(Survey):
                             self._now = now
                             self._ending(flow)
                             alarm = alarms[0][0] if alarms else _NEVER
+                            alarm_second = alarm // 1_000_000_000
                         at = end
                         number += 1
                         continue
             self._now = now
             self._one(Frame(number, time, data[start:end], length))
             alarm = alarms[0][0] if alarms else _NEVER
+            alarm_second = alarm // 1_000_000_000
             at = end
             number += 1
         self._now = now
@@ -143,7 +179,7 @@ class Front(Survey):
         """A frame that is not as most are; the SYN that opens a conversation is the commonest."""
         data = frame.data
         if len(data) >= _ORDINARY and data[47] & 0x17 == SYN and data[12:15] == b"\x08\x00\x45" and data[23] == 6:
-            total, sequence, _, words, _ = _body(data)
+            _, _, total, _, _, sequence, _, words, _ = _body(data)
             if not (data[20] & 0x3F or data[21]) and 34 + (words >> 4 << 2) == 14 + total <= len(data):
                 self._open_swift(frame, sequence)
                 return
@@ -153,20 +189,68 @@ class Front(Survey):
         data = frame.data
         sport, dport = _ports(data, 34)
         source, destination = Endpoint(data[26:30], sport), Endpoint(data[30:34], dport)
+        keys = data[26:38], data[30:34] + data[26:30] + data[36:38] + data[34:36]
+        if self._ways.get(keys[0]) is _PASSED:
+            if self._numbers.get(keys[0]) == sequence:
+                return  # sent again
+            self._forget_passed(keys)
         talk = self._talks.get((source, destination, ()))
         if talk is not None and talk.stream is not None:
             self.feed(frame)
             return
+        if self._strangers is not None and dport in FOREIGN_PORTS:
+            if self._strangers <= 0:
+                self._count += 1
+                self._pass_over(keys, sequence)
+                return
+            self._strangers -= 1
         news, facts = News(), list[Conversation]()
         self._pass_time(frame.time, news, facts)
         segment = Segment(frame.number, frame.time, source, destination, sequence, 0, SYN, 0, b"", len(data))
         flow = super()._begin(segment, news, facts)
         assert isinstance(flow, Swift)
-        keys = data[26:38], data[30:34] + data[26:30] + data[36:38] + data[34:36]
         for way in flow.open(sequence, keys):
             self._ways[way.key] = way
         if news or facts or news.talks:
             self._noted(self._update(news, facts))
+
+    # --- what is passed over ------------------------------------------------------------------------------------
+
+    def _pass_over(self, keys: tuple[bytes, bytes], sequence: int) -> None:
+        if len(self._ways) > PORT_PAIRS:  # those that end are not noticed
+            for key in [key for key, way in self._ways.items() if way is _PASSED]:
+                del self._ways[key]
+            self._numbers.clear()
+        self._numbers[keys[0]] = sequence
+        for key in keys:
+            self._ways[key] = _PASSED
+        self.passed += 1
+
+    def _forget_passed(self, keys: tuple[bytes, bytes]) -> None:
+        for key in keys:
+            self._ways.pop(key, None)
+            self._numbers.pop(key, None)
+
+    def _meet(self, strangers: list[Flow]) -> None:
+        for flow in strangers:
+            if self._strangers is None or flow.stream is None:
+                continue
+            if self._strangers > 0:
+                self._strangers -= flow.server.port not in FOREIGN_PORTS  # else it was counted when it opened
+            elif not flow.scope and len(flow.client.address) == 4:
+                self._drop(flow)
+
+    def _drop(self, flow: Flow) -> None:
+        """Nobody understands it, and too many like it are followed: it was never here, but for its number."""
+        first = flow.stream.starts(Side.CLIENT) if flow.stream is not None else None
+        flow.stream = None
+        for table in (self._open, self._flows, self._waiting):
+            table.pop(flow.ident, None)
+        for ends in ((flow.client, flow.server), (flow.server, flow.client)):
+            self._talks.pop((*ends, ()), None)
+        self._reroute(flow)
+        keys = _route_key(flow.client, flow.server), _route_key(flow.server, flow.client)
+        self._pass_over(keys, -1 if first is None else (first - 1) & MASK)
 
     # --- what `Analyzer` does, where it must know of ways -------------------------------------------------------
 
@@ -196,6 +280,17 @@ class Front(Survey):
         assert isinstance(flow, Swift)
         flow.rouse()
         return flow
+
+    def _feed(self, frame: Frame, news: News, facts: list[Conversation]) -> None:
+        data = frame.data
+        if self._numbers and frame.link == 1 and len(data) >= _ORDINARY and self._ways.get(data[26:38]) is _PASSED:
+            segment = decode(frame)
+            if segment is not None and not segment.scope and len(segment.source.address) == 4:
+                if segment.flags & (SYN | ACK) != SYN or self._numbers.get(data[26:38]) == segment.sequence:
+                    self._pass_time(frame.time, news, facts)
+                    return
+                self._forget_passed((data[26:38], _route_key(segment.destination, segment.source)))
+        super()._feed(frame, news, facts)
 
     def _leave(self, flow: Swift) -> None:
         """Its frames go the long way from now on."""

@@ -328,11 +328,10 @@ class Survey(Analyzer):
         first that something can. After `finish` of all that were not given yet."""
         while self._next <= self._count:
             row = self._final.pop(self._next, None)
-            if row is None:
+            if row is None and self._next in self._flows:
                 if not self._finished:
                     return
-                flow = self._flows.pop(self._next, None)
-                row = None if flow is None else flow.row()
+                row = self._flows.pop(self._next).row()
             self._next += 1
             if row is not None:
                 yield row
@@ -361,7 +360,8 @@ class Survey(Analyzer):
         """So much more of the capture was read: what waits is counted, and what is kept stays bounded."""
         store = self._store
         store.settle()
-        store.strangers.clear()
+        strangers, store.strangers = store.strangers, []
+        self._meet(strangers)
         if not store.grown(octets):
             return
         for flow in list(store.flows.values()):
@@ -374,6 +374,9 @@ class Survey(Analyzer):
                 break
             left -= flow.weight
             flow.release()
+
+    def _meet(self, strangers: list[Flow]) -> None:
+        """Nobody understands what these say."""
 
     def _begin(self, segment: Segment, news: News, facts: list[Conversation]) -> Talk:
         flow = super()._begin(segment, news, facts)

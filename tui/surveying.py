@@ -13,7 +13,9 @@ other figures count is defined in `capture.facts`. Numbers are those of ``wireta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii as quote
@@ -22,7 +24,7 @@ from typing import TextIO
 from capture.errors import ExitCode
 from capture.export.text import visible
 from capture.facts import Facts
-from capture.front import Front
+from capture.front import STRANGERS, Front
 from capture.intake import take_in
 from capture.model import Endpoint
 from capture.sources.files import DAMAGE
@@ -34,20 +36,30 @@ _HEADING = (
 )
 
 
-def list_conversations(files: Sequence[str], form: str, out: TextIO, err: TextIO) -> int:
+def list_conversations(files: Sequence[str], form: str, out: TextIO, err: TextIO, *, every: bool = False) -> int:
     """Read ``files``, write a row for each conversation as ``form`` to ``out``, and what was odd to ``err``.
 
-    Returns an `ExitCode`: OK, NOTHING_FOUND (no conversation), USAGE (a file is damaged). Raises `CaptureError` for a
-    file that is no capture at all.
+    every: however many of them are no mail; else `STRANGERS` of these are listed. Rows are written as soon as nothing
+    can change them. Returns an `ExitCode`: OK, NOTHING_FOUND (no conversation), USAGE (a file is damaged). Raises
+    `CaptureError` for a file that is no capture at all.
     """
-    front, found = Front(), 0
-    notes = take_in(front, files)
-    front.finish()
-    for row in FORMS[form](front.rows()):
-        found += 1
-        out.write(row + "\n")
+    front, found = Front(strangers=None if every else STRANGERS), 0
+    write, printed = out.write, FORMS[form]()
+
+    def passed(_octets: int) -> None:
+        nonlocal found
+        for row in front.rows():
+            found += 1
+            write(printed(row) + "\n")
+
+    with _uncollected():
+        notes = take_in(front, files, passed)
+        front.finish()
+        passed(0)
     for note in notes:
         err.write(f"wiretalk: {note.text}\n")
+    if front.passed:
+        err.write(f"wiretalk: {front.passed} more conversations are no mail; --all lists them too.\n")
     if any(note.kind in DAMAGE for note in notes):
         return ExitCode.USAGE
     if not found:
@@ -56,41 +68,58 @@ def list_conversations(files: Sequence[str], form: str, out: TextIO, err: TextIO
     return ExitCode.OK
 
 
-def jsonl(rows: Iterable[Facts]) -> Iterator[str]:
-    """One JSON object a row, without line ends, in printable ASCII."""
-    for row in rows:
-        (client, server), (client_sum, server_sum), (client_gaps, server_gaps) = row.octets, row.sha256, row.gaps
-        code = row.last_reply
-        last = "null" if code is None else quote(code) if isinstance(code, str) else code
-        yield (
-            f'{{"conversation": {row.ident}, "client": "{_end(*row.client)}", "server": "{_end(*row.server)}", '
-            f'"protocol": "{row.protocol}", "start": {_seconds(row.start)}, '
-            f'"duration": {_seconds(row.end - row.start)}, '
-            f'"frames": {row.frames}, "octets": {{"C": {client}, "S": {server}}}, '
-            f'"sha256": {{"C": "{client_sum}", "S": "{server_sum}"}}, '
-            f'"gaps": {{"C": {_gaps(client_gaps)}, "S": {_gaps(server_gaps)}}}, '
-            f'"commands": {row.commands}, "messages": {row.messages}, "mail_from": {_strings(row.mail_from)}, '
-            f'"rcpt_to": {_strings(row.rcpt_to)}, "last_reply": {last}, "notes": {_notes(row.notes)}}}'
-        )
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the cyclic garbage collector: what is made here refers to nothing that refers back, and is much."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
-def table(rows: Iterable[Facts]) -> Iterator[str]:
-    """A heading and a row for each conversation, for people. No captured octet reaches the terminal alive."""
-    heading = True
-    for row in rows:
-        if heading:
-            yield _HEADING
-            heading = False
+def jsonl() -> Callable[[Facts], str]:
+    """A printer of JSON objects, without line ends, in printable ASCII."""
+    return _object
+
+
+def _object(row: Facts) -> str:
+    (client, server), (client_sum, server_sum), (client_gaps, server_gaps) = row.octets, row.sha256, row.gaps
+    code = row.last_reply
+    last = "null" if code is None else quote(code) if isinstance(code, str) else code
+    return (
+        f'{{"conversation": {row.ident}, "client": "{_end(*row.client)}", "server": "{_end(*row.server)}", '
+        f'"protocol": "{row.protocol}", "start": {_seconds(row.start)}, '
+        f'"duration": {_seconds(row.end - row.start)}, '
+        f'"frames": {row.frames}, "octets": {{"C": {client}, "S": {server}}}, '
+        f'"sha256": {{"C": "{client_sum}", "S": "{server_sum}"}}, '
+        f'"gaps": {{"C": {_gaps(client_gaps)}, "S": {_gaps(server_gaps)}}}, '
+        f'"commands": {row.commands}, "messages": {row.messages}, "mail_from": {_strings(row.mail_from)}, '
+        f'"rcpt_to": {_strings(row.rcpt_to)}, "last_reply": {last}, "notes": {_notes(row.notes)}}}'
+    )
+
+
+def table() -> Callable[[Facts], str]:
+    """A printer of rows for people, a heading above the first. No captured octet reaches the terminal alive."""
+    heading = _HEADING + "\n"
+
+    def printed(row: Facts) -> str:
+        nonlocal heading
+        above, heading = heading, ""
         reply = "" if row.last_reply is None else str(row.last_reply)
-        yield (
+        return above + (
             f"{row.ident:6}  {_moment(row.start)}  {(row.end - row.start) / _SECOND:10.3f}  "
             f"{row.client!s:>24} ▶ {row.server!s:24}  "
             f"{row.protocol or '?':8}  {row.frames:7}  {row.octets[0]:11}  {row.octets[1]:11}  {row.commands:8}  "
             f"{row.messages:8}  {reply:>5}  {_oddities(row)}"
         )
 
+    return printed
 
-FORMS: dict[str, Callable[[Iterable[Facts]], Iterator[str]]] = {"table": table, "jsonl": jsonl}
+
+FORMS: dict[str, Callable[[], Callable[[Facts], str]]] = {"table": table, "jsonl": jsonl}
 
 
 def _oddities(row: Facts) -> str:

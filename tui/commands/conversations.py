@@ -17,8 +17,12 @@ Examples:
 @click.command("conversations", epilog=EXAMPLES)
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--format", "form", type=click.Choice(["table", "jsonl"]), default="table", show_default=True)
-def command(files: tuple[str, ...], form: str) -> None:
+@click.option("--all", "every", is_flag=True, help="List all that is no mail too, and not only the first 256.")
+def command(files: tuple[str, ...], form: str, every: bool) -> None:
     """List the TCP conversations of pcap and pcapng FILEs: who, when, how much, and what was said if it is mail.
+
+    Mail is known by what is said, on any port. Of conversations that are none the first 256 are listed; behind these,
+    what goes to ports of other protocols (https, ssh…) is passed over unread. How many were, is said at the end.
 
     Several FILEs are one capture, in order of time; '-' reads standard input. The exit status is 0; 1: there is no
     conversation; 2: a file is damaged or no capture.
@@ -26,7 +30,7 @@ def command(files: tuple[str, ...], form: str) -> None:
     from tui.surveying import list_conversations
 
     try:
-        code = list_conversations(files, form, sys.stdout, sys.stderr)
+        code = list_conversations(files, form, sys.stdout, sys.stderr, every=every)
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader went away (| head): nothing to say, and nothing more to write at interpreter exit.
