@@ -13,11 +13,13 @@ from __future__ import annotations
 import enum
 import re
 from bisect import bisect_right
+from collections import deque
 from dataclasses import dataclass
 
 from capture.model import Conversation, Endpoint, Line, Missing, Side, Update
 from capture.protocols.secrets import mistyped
 
+EARLY = 256  # lines kept of conversations that nobody has opened yet
 LINGER = 0.4  # s that octets from the socket wait for their captured twin before they are shown faint
 _SECRET = re.compile(rb"(?i)\A(PASS +|AUTH +\S+ +|USER +(?=\S+ +\S))(\S.*?)(\s*)\Z", re.DOTALL)
 
@@ -80,7 +82,9 @@ class Dialog:
         self.conversation = 0
         """The capture's number of the connection that stands, 0 until its first packets were seen."""
         self._endpoints: tuple[Endpoint | None, Endpoint | None] | None = None
-        self._known: set[int] = set()
+        self._known: dict[int, Conversation] = {}
+        self._claimed = 0  # the newest conversation that was ours
+        self._early: deque[Line | Missing] = deque(maxlen=EARLY)
         self._begin()
 
     def _begin(self) -> None:
@@ -96,11 +100,20 @@ class Dialog:
 
     # what a person and the socket say
 
-    def open(self, client: Endpoint | None, server: Endpoint | None) -> None:
-        """A new connection stands: offsets count from 0 again. What only the socket had stays in the pane, faint."""
+    def open(self, client: Endpoint | None, server: Endpoint | None) -> list[Line]:
+        """A new connection stands: offsets count from 0 again. What only the socket had stays in the pane, faint.
+
+        The capture may have been faster than this word. Answers the lines of this connection that came before it.
+        """
         self._place()
         self._begin()
         self._endpoints = client, server
+        ours = [known for known in self._known.values() if known.ident > self._claimed and self._is_ours(known)]
+        if ours:
+            self._claim(ours[-1])
+        early = [row for row in self._early if row.conversation == self.conversation]
+        self._early.clear()
+        return self._take(early)
 
     def type(self, text: str, *, secret: bool = False) -> Entry:
         """A line was sent: text and CRLF."""
@@ -139,22 +152,29 @@ class Dialog:
         """Take in captured lines. Answers those of the connection that stands."""
         for conversation in update.conversations:
             if conversation.ident not in self._known and self._is_ours(conversation):
-                self.conversation = conversation.ident
-            self._known.add(conversation.ident)
-        ours = [line for line in update.lines if line.conversation == self.conversation]
-        for line in ours:
-            if line.side is Side.CLIENT:
-                self._client(line)
+                self._claim(conversation)
+            self._known[conversation.ident] = conversation
+        rows: tuple[Line | Missing, ...] = (*update.lines, *update.gaps)
+        self._early.extend(row for row in rows if row.conversation > self._claimed)
+        return self._take([row for row in rows if row.conversation == self.conversation])
+
+    def _take(self, rows: list[Line | Missing]) -> list[Line]:
+        for row in rows:
+            if isinstance(row, Missing):
+                if row.side is Side.SERVER:
+                    self._gap(row)
+            elif row.side is Side.CLIENT:
+                self._client(row)
             else:
-                self._server(line)
-        for gap in update.gaps:
-            if gap.conversation == self.conversation and gap.side is Side.SERVER:
-                self._gap(gap)
-        return ours
+                self._server(row)
+        return [row for row in rows if isinstance(row, Line)]
+
+    def _claim(self, conversation: Conversation) -> None:
+        self.conversation = self._claimed = conversation.ident
 
     def _is_ours(self, conversation: Conversation) -> bool:
         if self._endpoints is None:
-            return True
+            return False
         client, server = self._endpoints
         return client in (None, conversation.client) and server in (None, conversation.server)
 

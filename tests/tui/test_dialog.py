@@ -92,3 +92,20 @@ def test_the_pane_is_told_from_where_on_entries_changed() -> None:
     captured(dialog, 0, b"a\nb\n")
     assert dialog.settle() == 0
     assert len(dialog.entries) == 2
+
+
+def test_lines_that_are_captured_before_the_connection_is_known_to_stand_are_ours_all_the_same() -> None:
+    dialog = Dialog()
+    dialog.apply(Update(conversations=(Conversation(1, CLIENT, SERVER, ""),)))
+    captured(dialog, 0, b"220 mx\r\n")
+    assert (dialog.conversation, shown(dialog)) == (0, [])
+    early = dialog.open(CLIENT, SERVER)
+    assert [line.data for line in early] == [b"220 mx\r\n"]
+    assert (dialog.conversation, shown(dialog)) == (1, [("server", b"220 mx\r\n", False)])
+    dialog.type("NOOP")
+    captured(dialog, 0, b"NOOP\r\n", side=Side.CLIENT)
+    assert shown(dialog)[-1] == ("typed", b"NOOP\r\n", False)
+    again = Endpoint(CLIENT.address, 40001)
+    dialog.apply(Update(conversations=(Conversation(2, again, SERVER, ""), Conversation(3, SERVER, CLIENT, ""))))
+    assert dialog.open(again, SERVER) == []
+    assert dialog.conversation == 2

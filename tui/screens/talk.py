@@ -58,6 +58,7 @@ class TalkScreen(Place):
         self._connecting = False
         self._ending: list[tuple[float, str]] = []
         self._tail: list[bytes] = []
+        self._early: list[Line] = []
         self._status = Status()
 
     def body(self) -> Iterable[Widget]:
@@ -100,7 +101,7 @@ class TalkScreen(Place):
         for event in events:
             self._happened(event, now)
         chosen = self.wire.selected()
-        ours: list[Line] = []
+        ours, self._early = self._early, []
         moved = False
         for update in updates:
             moved |= self.wiretalk.rows.apply(update)
@@ -131,7 +132,7 @@ class TalkScreen(Place):
                 self._say_ends(now, at_once=True)
                 if dialog.entries:
                     dialog.say(f"Connected to {self.wiretalk.session.title}.")
-                dialog.open(client, server)
+                self._early += dialog.open(client, server)
                 self.prompt.ghost.guide = Guide()
                 self._connected = True
             case Received(octets):
