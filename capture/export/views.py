@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from ipaddress import ip_address
 from json.encoder import encode_basestring_ascii as quote
 
 from capture.export.text import ARROWS, visible
 from capture.labels import DEFAULT, Readings, label
 from capture.layers import BELOW, units
-from capture.model import Frame, Layer, Line, Missing, Pdu, Role, Side
+from capture.model import Frame, Layer, Line, Missing, Pdu, Role, Side, Span
 from capture.places import Places, Secrets
 from capture.protocols.message import Messages, carried
 
@@ -34,7 +35,7 @@ READERS = 65_536  # sides of conversations whose messages are counted; silent on
 
 
 def message(rows: Iterable[Row], *, mime: bool = False, readings: Readings = DEFAULT) -> Iterator[Row]:
-    """The rows that carry messages, as the message layer sees them, or as MIME does; gaps keep their place."""
+    """The rows that carry messages, as the message layer sees them, or as MIME does; and the gaps in messages."""
     readers: dict[tuple[int, Side], Messages] = {}
     queue: deque[Row | None] = deque()  # None: its view is not made yet
     places: dict[tuple[int, Side, int], int] = {}  # where in the queue, counted from the first row ever
@@ -50,12 +51,13 @@ def message(rows: Iterable[Row], *, mime: bool = False, readings: Readings = DEF
                 queue[place - gone] = shown if shown is not None else _EMPTY
 
     for row in rows:
+        key = row.conversation, row.side
+        reader = readers.get(key)
         if isinstance(row, Missing):
-            queue.append(row)
+            if reader is not None and not reader.idle:
+                queue.append(row)
         else:
-            key = row.conversation, row.side
             start, end = carried(row)
-            reader = readers.get(key)
             if reader is None and (start < end or row.pdu.name == "BDAT command"):
                 _forget(readers)
                 reader = readers[key] = Messages(readings.for_the_reader)
@@ -82,8 +84,17 @@ def _forget(readers: dict[tuple[int, Side], Messages]) -> None:
 
 
 def records(rows: Iterable[Row]) -> Iterator[Row]:
-    """The TLS records among the rows, and the gaps."""
-    return (row for row in rows if isinstance(row, Missing) or row.layer is Layer.TLS)
+    """The TLS records among the rows, and the gaps between and behind them."""
+    secured: dict[tuple[int, Side], None] = {}
+    for row in rows:
+        key = row.conversation, row.side
+        if isinstance(row, Line) and row.layer is Layer.TLS:
+            if len(secured) >= READERS:
+                secured.clear()
+            secured[key] = None
+            yield row
+        elif isinstance(row, Missing) and key in secured:
+            yield row
 
 
 def in_frames(frames: Iterable[Frame], layer: Layer, places: Places, secrets: Secrets | None = None) -> Iterator[Line]:
@@ -117,11 +128,10 @@ def jsonl(rows: Iterable[Row], name: str, start: Start = lambda: None) -> Iterat
         if isinstance(row, Missing):
             yield f'{head}"offset": {row.offset}, "gap": {row.length}}}'
             continue
-        spans = ", ".join(f'[{start}, {end}, "{role.value}", {quote(field)}]' for start, end, role, field in row.spans)
         yield (
             f'{head}"n": {row.number}, "offset": {row.offset}, "time": {_seconds(row.time)}, '
             f'"line": {quote(row.data.decode("latin-1"))}, "label": "{label(row, row.layer).value}", '
-            f'"pdu": {quote(row.pdu.name)}, "pdu_id": "{row.pdu.ident}", "spans": [{spans}], '
+            f'"pdu": {quote(row.pdu.name)}, "pdu_id": "{row.pdu.ident}", "spans": {_spans(row.spans)}, '
             f'"flags": [{", ".join(map(quote, row.flags))}], "frames": {[*row.frames]}, "layer": "{name}"}}'
         )
 
@@ -153,6 +163,13 @@ def text(rows: Iterable[Row], name: str, start: Start = lambda: None) -> Iterato
 
 
 FORMATS: dict[str, Callable[[Iterable[Row], str, Start], Iterator[str]]] = {"text": text, "jsonl": jsonl}
+
+
+@lru_cache(maxsize=4096)
+def _spans(spans: tuple[Span, ...]) -> str:
+    """As JSON. The same ones come again and again."""
+    each = (f'[{start}, {end}, "{role.value}", {quote(field)}]' for start, end, role, field in spans)
+    return f"[{', '.join(each)}]"
 
 
 def _seen(row: Line) -> bytes:

@@ -164,8 +164,11 @@ def test_records_are_the_units_of_tls() -> None:
     assert [(row["label"], row["pdu"], row["layer"]) for row in parsed(views.records(record.rows()), "tls")] == [
         ("PDU", "TLS record (handshake)", "tls"), ("PDU", "TLS record (alert)", "tls")
     ]  # fmt: skip
+    gap = Missing(1, C, 7, 4)
+    assert list(views.records([gap, *record.rows(), gap, gap._replace(conversation=2)]))[2:] == [gap]
     record, _, _ = observed(list(session(Wire())))
-    assert list(views.records(record.rows())) == []
+    assert list(views.records([*record.rows(), gap])) == []
+    assert gap not in list(views.message([gap, *record.rows(), gap]))
 
 
 @pytest.mark.parametrize("name", ["link", "network", "transport", "message", "mime", "tls"])
@@ -175,10 +178,13 @@ def test_no_octet_reaches_the_terminal_alive_as_text(name: str) -> None:
     if name in views.IN_FRAMES:
         rows: Any = views.in_frames(frames, views.IN_FRAMES[name], places, secrets)
     else:
-        rows = views.message([*record.rows(), Missing(1, C, 3, 1)], mime=name == "mime")
+        rows = record.rows()
+        rows.insert(13, Missing(1, C, 3, 1))
+        rows = views.message(rows, mime=name == "mime")
     shown = list(views.text(rows, name, lambda: frames[0].time))
     assert shown[0].split() == ["frame", "seconds", "conv", "way", "label", "of", "the", "PDU", "PCI", "data", "what"]
     assert len(shown) > 4
+    assert any("1 octet not captured" in text for text in shown) is (name not in views.IN_FRAMES)
     assert all(text.isprintable() for text in shown)
 
 
