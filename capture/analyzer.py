@@ -26,7 +26,7 @@ from capture import exported
 from capture.carrier import Carrier
 from capture.decode import ORDINARY, decode, ordinary, take
 from capture.fragments import Fragments
-from capture.half import Half
+from capture.half import HISTORY, Half
 from capture.links import KNOWN_LINKS
 from capture.model import ACK, RST, SYN, Chunk, Conversation, Endpoint, Frame, Gap, Note, Segment, Side, Update
 from capture.protocols import registry
@@ -37,6 +37,7 @@ from capture.talk import Chooser, News, Talk, Tally
 LINGER = 1_000_000_000  # ns after a RST; longer than any reordering
 LINGER_FIN = 60_000_000_000  # ns after two FINs with something missing: a host sends again for about so long (RFC 6298)
 WAITING = 16 << 20  # octets that wait behind holes, of all conversations; one of them alone may have a quarter of it
+HISTORIES = 16 << 20  # delivered octets kept to compare with later copies, of all conversations; see `capture.half`
 OWED = 16 << 20  # octets that are in no line yet, of all conversations; the dialogue bounds each (`LONGEST_WAIT`)
 LOOK = 2 << 20  # delivered octets between two looks at how much is owed
 STEP_BACK = 10_000_000_000  # ns, as in `capture.stream`
@@ -74,6 +75,7 @@ class Analyzer:
         self._routes: dict[bytes, _Route] = {}  # addresses and ports as they stand in a frame
         self._alarms: list[tuple[int, int, bool, Talk]] = []  # a heap: when, a number, close it or only look, which
         self._alarm_count = 0
+        self._forgotten = 0  # how many octets were delivered when histories were last cut
         self._look = LOOK  # how many octets are delivered when it is looked at again how much is owed
         self._remembered: deque[Talk] = deque()
         self._late: dict[int, Talk] = {}
@@ -92,16 +94,14 @@ class Analyzer:
         short way here; the long way is right for all and comes to the same.
         """
         news, facts = News(), list[Conversation]()
-        routes = self._routes
+        route_of, alarms = self._routes.get, self._alarms
         for frame in frames:
-            _, time, data, _, link, _ = frame
-            if time > self._now:  # noqa: PLR1730  # a call costs more
-                self._now = time
-            elif self._now - time > STEP_BACK:
+            number, time, data, _, link, _ = frame
+            if time > self._now or self._now - time > STEP_BACK:
                 self._now = time
             if link == 1 and len(data) >= ORDINARY:
                 kind, first, total, fragment, protocol, key, sequence, acknowledgement, words, flags = ordinary(data)
-                route = routes.get(key)
+                route = route_of(key)
                 if (
                     route is not None
                     and flags & 0x17 == ACK
@@ -109,7 +109,7 @@ class Analyzer:
                     and first == 0x45
                     and protocol == 6
                     and not fragment & 0x3FFF
-                    and (not self._alarms or self._alarms[0][0] > self._now)
+                    and (not alarms or alarms[0][0] > self._now)
                 ):
                     at, end = 34 + (words >> 4 << 2), 14 + total
                     talk, stream, mine, other = route
@@ -118,25 +118,19 @@ class Analyzer:
                         if time > talk.end:  # noqa: PLR1730
                             talk.end = time
                         if at < end:
-                            self._advance(talk, mine, frame, at, end, news, facts)
+                            self._waiting[talk.ident] = talk
+                            try:
+                                talk.hear(mine.deliver(data[at:end], number, time, at), news)
+                                talk.octets = stream.octets
+                                if self._tally.octets >= self._look:
+                                    self._hurry(news, facts)
+                            except Exception as error:
+                                if self._strict:
+                                    raise
+                                self._defect(error, frame, news)
                         continue
             self._feed(frame, news, facts)
         return self._update(news, facts)
-
-    def _advance(
-        self, talk: Talk, mine: Half, frame: Frame, at: int, end: int, news: News, facts: list[Conversation]
-    ) -> None:
-        """The octets of a segment that stands in order."""
-        try:
-            talk.hear(mine.deliver(frame.data[at:end], frame.number, frame.time, at), news)
-            talk.count_octets()
-        except Exception as error:
-            if self._strict:
-                raise
-            self._defect(error, frame, news)
-        self._waiting[talk.ident] = talk
-        if self._tally.octets >= self._look:
-            self._hurry(news, facts)
 
     def _defect(self, error: Exception, frame: Frame, news: News) -> None:
         """A defect of ours is shown, and must not end a live capture."""
@@ -386,7 +380,7 @@ class Analyzer:
     def _alarm(self, time: int, talk: Talk, *, close: bool) -> None:
         self._alarm_count += 1
         if len(self._alarms) > ALARMS + 4 * len(self._open):
-            self._alarms = [alarm for alarm in self._alarms if alarm[3].stream is not None]
+            self._alarms[:] = [alarm for alarm in self._alarms if alarm[3].stream is not None]
             heapify(self._alarms)
         heappush(self._alarms, (time, self._alarm_count, close, talk))
 
@@ -433,6 +427,12 @@ class Analyzer:
     def _hurry(self, news: News, facts: list[Conversation]) -> None:
         """Too many octets are in no line: conversations that owe most go on without an answer, until half is left."""
         self._look = self._tally.octets + LOOK
+        if self._tally.octets - self._forgotten >= HISTORIES:
+            self._forgotten = self._tally.octets
+            share = HISTORIES // (2 * len(self._open) + 1)
+            for talk in self._open.values() if share < HISTORY else ():
+                if talk.stream is not None:
+                    talk.stream.forget(share)
         for talk in news.unsettled.values():
             talk.settle(news)  # else what is owed would depend on how frames come together
         debts = [(owed, talk) for talk in self._open.values() if (owed := talk.owed)]

@@ -231,7 +231,8 @@ class Half:
             text = f"{high - low} octets sent again with other values; the first copy is kept."
             yield Note("overlap-conflict", text, piece.frame, 0, self.side, low, copy)
         if same or not conflict:
-            yield Note("retransmission", "Octets sent again.", piece.frame, 0, self.side, piece.offset)
+            text = "Octets sent again." if same else "Octets sent again, too late to be compared with the first copy."
+            yield Note("retransmission", text, piece.frame, 0, self.side, piece.offset)
 
     def take(self) -> Chunk:
         """The first waiting piece, which stands at `next`, goes out."""
@@ -243,16 +244,28 @@ class Half:
     def deliver(self, data: bytes, frame: int, time: int, at: int) -> Chunk:
         """These octets stand at `next` and go out."""
         offset = self.next
+        size = len(data)
         history = self._history
         if history is None:
             history = self._history = deque()
         history.append((offset, data))
-        size = self._history_octets + len(data)
-        while size > HISTORY and len(history) > 1:
-            size -= len(history.popleft()[1])
-        self._history_octets = size
-        self._advance(offset + len(data))
-        return Chunk(self.side, offset, data, frame, time, at)
+        kept = self._history_octets + size
+        while kept > HISTORY and len(history) > 1:
+            kept -= len(history.popleft()[1])
+        self._history_octets = kept
+        if self.marks or self.cuts:
+            self._advance(offset + size)
+        else:
+            self.next = offset + size
+            self.expected = (self.base + self.next) & MASK
+        chunk: Chunk = _chunk(Chunk, (self.side, offset, data, frame, time, at))
+        return chunk
+
+    def forget(self, limit: int) -> None:
+        """Of the delivered octets that are kept to compare with later copies, at most so many stay."""
+        history = self._history
+        while history and self._history_octets > limit:
+            self._history_octets -= len(history.popleft()[1])
 
     def cut(self, cut: Cut) -> None:
         """A frame had these octets on the wire and not in the capture. Cuts that touch and waited alike are one."""
@@ -277,6 +290,9 @@ class Half:
             self.marks.pop(0)
         while self.cuts and self.cuts[0].end <= offset:
             self.cuts.pop(0)
+
+
+_chunk = tuple.__new__  # this runs for every segment; Chunk(…) checks nothing either
 
 
 def _offset(piece: Piece) -> int:

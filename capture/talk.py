@@ -8,7 +8,7 @@ what it had not labelled, and all that follows, comes out as plain octets.
 from __future__ import annotations
 
 from bisect import bisect_right
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import NamedTuple, Protocol
 
 from capture.half import Waiting
@@ -73,13 +73,11 @@ class Ear:
 
     def release(self, settled: int) -> None:
         """Octets of which no line can come any more are forgotten."""
-        count = 0
-        for entry in self.heard:
-            if entry[1] > settled:
-                break
-            count += 1
-        if count:
-            del self.heard[:count]
+        heard = self.heard
+        if heard[-1][1] <= settled:
+            heard.clear()
+        elif heard[0][1] <= settled:
+            del heard[: bisect_right(heard, settled, key=_end)]
 
     def following(self) -> tuple[int, int]:
         """Numbers for one more line and its PDU."""
@@ -383,23 +381,21 @@ class Talk:
             return
         if lines:
             news.talks[self.ident] = self
-            news.lines += [self._placed(line) for line in lines]
+            placed = self._placed
+            for line in lines:
+                news.lines.append(placed(line))
         if self._runs:
             news.talks[self.ident] = self
             for run in self._runs:
                 self._place_run(run, news)
             self._runs.clear()
-        for note in dialogue.take_notes():
-            frame = note.frame or (item.frame if item is not None else 0)
-            news.notes.append(note._replace(conversation=self.ident, frame=frame))
+        notes = dialogue.take_notes()
+        if notes:
+            frame = item.frame if item is not None else 0
+            news.notes += [note._replace(conversation=self.ident, frame=note.frame or frame) for note in notes]
         for ear in self._ears:
-            heard = ear.heard
-            if heard:
-                settled = dialogue.settled(ear.side)
-                if heard[-1][1] <= settled:
-                    heard.clear()
-                else:
-                    ear.release(settled)
+            if ear.heard:
+                ear.release(dialogue.settled(ear.side))
 
     def _fail(self, error: Exception, item: Chunk | Gap | None, news: News) -> None:
         """The dialogue has a defect: say so, and go on without it."""
@@ -434,9 +430,9 @@ class Talk:
 
     def _placed(self, line: Line) -> Line:
         """The line with its frames, time and order. Called for each line of a capture."""
-        _, side, _, start, data, *_ = line
-        ear = self._ears[0 if side is _CLIENT else 1]
-        end = start + len(data)
+        start = line[3]
+        ear = self._ears[0 if line[1] is _CLIENT else 1]
+        end = start + len(line[4])
         if end > ear.labelled:  # else it is a line that came before, with a flag more
             ear.labelled, ear.number, ear.pdu = end, line[2], line[5]
         heard = ear.heard
@@ -505,6 +501,7 @@ class Talk:
 
 
 _CLIENT = Side.CLIENT
-_offset = attrgetter("offset")
+_offset = itemgetter(0)  # of what was heard
+_end = itemgetter(1)
 _order = attrgetter("order")
 _line = _run = _heard = tuple.__new__  # twice as fast as Line(…), which checks nothing either

@@ -9,6 +9,7 @@ Events and results travel by marshal: both ends are the same program.
 
 from __future__ import annotations
 
+import fcntl
 import marshal
 import os
 import queue
@@ -29,6 +30,7 @@ from capture.record import Ordered
 from capture.shares import Event, Giving, Taking
 
 AHEAD = 1  # batches of events that the partner may not have answered when it gets one more conversation
+PIPE = 1 << 20  # octets; what Linux allows everybody
 FAR_AHEAD = 4  # ... when it is waited for: so much is kept in memory
 _length = struct.Struct("<Q")
 
@@ -50,8 +52,8 @@ class Partner:
     """The second process, begun by the constructor. A context manager: it is gone behind it, however it ends."""
 
     def __init__(self, show_secrets: bool) -> None:
-        events, to_partner = os.pipe()
-        from_partner, results = os.pipe()
+        events, to_partner = _pipe()
+        from_partner, results = _pipe()
         sys.stdout.flush()
         self._pid = os.fork()
         if self._pid == 0:
@@ -204,10 +206,19 @@ def _work(source: BinaryIO, sink: BinaryIO, show_secrets: bool) -> None:
         _send(sink, marshal.dumps(result))
 
 
+def _pipe() -> tuple[int, int]:
+    """A pipe that holds much, where the system allows: fewer turns for as many octets."""
+    ends = os.pipe()
+    with suppress(OSError):
+        fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, PIPE)
+    return ends
+
+
 def _send(sink: Any, octets: bytes) -> None:
-    view = memoryview(_length.pack(len(octets)) + octets)
-    while view:
-        view = view[sink.write(view) :]
+    for part in (_length.pack(len(octets)), octets):
+        view = memoryview(part)
+        while view:
+            view = view[sink.write(view) :]
 
 
 def _receive(source: BinaryIO) -> bytes:

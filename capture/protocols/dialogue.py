@@ -72,8 +72,10 @@ class Exchange(ABC):
     # --- the contract -------------------------------------------------------------------------------------------
 
     def feed(self, chunk: Chunk) -> list[Line]:
-        self._hear(chunk.side)
-        self._voice(chunk.side).put(chunk.data)
+        side = chunk.side
+        if not (self._heard_asks and self._heard_answers):
+            self._hear(side)
+        (self._asks if self._asks.side is side else self._answers).put(chunk.data)
         return self._read()
 
     def gap(self, gap: Gap) -> list[Line]:
@@ -157,21 +159,24 @@ class Exchange(ABC):
 
     def _read(self) -> list[Line]:
         self._pump()
+        allowed = 0 if self._hurried else LONGEST_WAIT
         for voice in (self._asks, self._answers):
-            if voice.waiting > (0 if self._hurried else LONGEST_WAIT):
+            if voice.received - voice.offset > allowed:
                 self._waited_too_long(voice)
         self._hurried = False
         return self._drain()
 
     def _pump(self) -> None:
+        # The tests for octets that wait are `Voice.waiting`, written out: this runs for every line there is.
         while True:
+            asks, answers = self._asks, self._answers
             if self._heard_answers:
-                while self._asks.waiting and self._ask():
-                    pass
+                while asks.received > asks.offset and self._ask():
+                    asks = self._asks
             else:
-                while self._asks.waiting and self._before_answers():
+                while asks.waiting and self._before_answers():
                     pass
-            if not (self._answers.waiting and self._answer()):
+            if not (answers.received > answers.offset and self._answer()):
                 return
             if self._swapped:  # what waited came before anything that is still to be asked
                 while self._answers.waiting and self._answer():
@@ -193,7 +198,8 @@ class Exchange(ABC):
 
     def _drain(self) -> list[Line]:
         lines = self._out[:]
-        self._out.clear()
+        if lines:
+            self._out.clear()
         return lines
 
 

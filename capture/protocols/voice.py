@@ -40,12 +40,13 @@ class Voice:
     runs: where plain lines of content go, for who wants them in runs; None: they go to ``out`` one by one.
     """
 
-    __slots__ = ("_later", "_pos", "_run", "_seen", "_tail", "_tail_ends", "_tail_length", "after_gap", "conversation",
+    __slots__ = ("_later", "_letter", "_pos", "_run", "_seen", "_tail", "_tail_ends", "_tail_length", "after_gap", "conversation",
                  "number", "offset", "out", "pdus", "received", "runs", "side")  # fmt: skip
 
     def __init__(self, conversation: int, side: Side, out: list[Line]) -> None:
         self.conversation = conversation
         self.side = side
+        self._letter = side.value
         self.out = out
         self.runs: list[Run] | None = None
         self.offset = 0  # stream offset of the first octet not yet written
@@ -181,7 +182,8 @@ class Voice:
     def pdu(self, name: str) -> Pdu:
         """Begin a PDU."""
         self.pdus += 1
-        return Pdu(name, f"{self.side.value}{self.pdus}")
+        pdu: Pdu = new_line(Pdu, (name, f"{self._letter}{self.pdus}"))
+        return pdu
 
     def write(
         self,
