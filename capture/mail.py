@@ -302,7 +302,6 @@ class _Talk:
             self.ident, line.side, self.ordinal, command, envelope, line.offset, line.time, _frames(line)
         )
         message.facts = self.facts
-        message.presumed = command == "DATA" and "assumed" in line.flags and self._doubtful(line)
         voice.unit = line.pdu.ident
         if gap:
             message.offset = gap_at
@@ -310,17 +309,25 @@ class _Talk:
             self._hole(message, Hole(0, gap_at, gap, whole=behind))
         if "start-missing" in line.flags:
             message.began = False
+        if command == "DATA" and "assumed" in line.flags and message.began:
+            message.presumed = self._doubtful(line, behind)
+        elif command == "BDAT":
+            # Earlier chunks may lie in front of the capture, or in a gap behind MAIL.
+            lost = self.broken or self.facts is None or self.facts.midstream
+            message.presumed = message.began and lost and (envelope.mail_from is None or not envelope.whole)
         return message
 
-    def _doubtful(self, line: Line) -> bool:
-        """Whether nothing shows that an assumed message begins here.
+    def _doubtful(self, line: Line, behind: bool) -> bool:
+        """Whether nothing shows that an assumed message begins here. behind: the line follows a DATA command.
 
-        Where the other side was captured, a 354 must stand between the DATA and this line, unless everything before was
-        captured too; where it was not, its word is taken as given (rule O1).
+        A 354 between that and this line shows it. Where the other side was not captured at all, it is taken as given
+        (rule O1); where it was, only as long as nothing is missing.
         """
-        if self.pairing.saying(line.side.other) is None:
-            return False
         if any(self.asked < order < line.order for order in self.go_aheads):
+            return False
+        if not behind:
+            return True
+        if self.pairing.saying(line.side.other) is None:
             return False
         return self.broken or self.facts is None or self.facts.midstream
 

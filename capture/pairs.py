@@ -477,7 +477,7 @@ def _unit(line: Line, finish: int) -> Unit:
     name = line.pdu.name
     code = verb = ""
     if _answers(name):
-        code = name.split(" ", 1)[0] if name[:3].isdigit() or name[0] in "+-" else ""
+        code = "" if name in ("malformed reply", "malformed response", _FRAGMENT) else name.split(" ", 1)[0]
     elif name in ("AUTH response", "AUTH cancel"):
         verb = "SASL"
     else:

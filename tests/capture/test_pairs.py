@@ -107,6 +107,14 @@ def test_pop3_answers_of_many_lines_are_one_unit() -> None:
     assert (trips.round_trips, trips.saved) == (1, 3)
 
 
+def test_imap_answers_by_tag_and_what_comes_unasked_stays_alone() -> None:
+    frames = session(
+        "S: * OK ready", "C: a1 LOGIN u p", "S: a1 OK in", "C: a2 SELECT INBOX\na3 NOOP",
+        "S: * 3 EXISTS\na3 OK first\na2 NO gone", "C: a4 LOGOUT", "S: * BYE\na4 OK bye", port=143,
+    )  # fmt: skip
+    assert told(frames) == ["– → OK", "LOGIN → OK", "– → EXISTS", "NOOP → OK", "SELECT → NO", "– → BYE", "LOGOUT → OK"]
+
+
 def test_latency_runs_from_the_last_octet_asked_to_the_first_one_answered() -> None:
     wire = Wire(step=MS)
     frames = [*wire.open(), wire.say(S, b"220 mx\r\n")]
