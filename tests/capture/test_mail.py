@@ -328,19 +328,14 @@ def test_a_vector_has_the_same_messages_line_by_line_and_in_runs(vector: dict[st
 
 
 def test_memory_does_not_grow_with_a_message() -> None:
-    wire = Wire()
-    body = b"a line of the message\r\n" * 600
-
-    def frames() -> Iterator[Frame]:
-        yield from wire.open()
-        for said in DATA:
-            yield wire.say(Side(said[0]), (said[3:] + "\n").replace("\n", "\r\n").encode())
-        for _ in range(800):
-            yield wire.say(C, body)
-
+    wire, body = Wire(), b"a line of the message\r\n" * 600
+    frames = wire.open()
+    for said in DATA:
+        frames.append(wire.say(Side(said[0]), (said[3:] + "\n").replace("\n", "\r\n").encode()))
+    frames += [wire.say(C, body) for _ in range(800)]
     analyzer, reader, octets = Analyzer(runs=True), Messages(), 0
     tracemalloc.start()
-    for frame in frames():
+    for frame in frames:
         for event in reader.feed(analyzer.feed(frame)):
             octets += len(event.octets) if isinstance(event, Piece) else 0
     peak = tracemalloc.get_traced_memory()[1]
