@@ -20,7 +20,7 @@ class Status:
 
     live: octets are being observed now. sniffed: they come off the wire; otherwise they were recorded at the socket.
     notice: why not sniffed, and the remedy, as one sentence; recording: the file that frames are written to.
-    failure: what died that only a new session brings back, as one sentence; empty: nothing did.
+    failure: what died that only a new session brings back; a ``Failed`` tells it as well. Empty: nothing did.
     """
 
     source: str = "eth0"

@@ -285,15 +285,18 @@ async def test_what_died_is_told_and_connecting_again_is_not_offered(opened: Ope
     async with opened() as pilot:
         session = fake(pilot)
         session.failure = "The lab's supervisor has ended."
+        session.tell(Failed(session.failure, "leave with Ctrl+Q"))
         session.tell(Closed("shannon reset the connection."))
         await until(pilot, lambda: "reset the connection." in " ".join(pane_rows(pilot)))
         told = " ".join(" ".join(pane_rows(pilot)).replace("·", "").split())
-        assert "The lab's supervisor has ended. Ctrl+Q quits; then start wiretalk again" in told
+        assert "The lab's supervisor has ended. leave with Ctrl+Q" in told
         session.refuse_to_open = True
         await pilot.press("ctrl+r")
         await until(pilot, lambda: "The lab cannot start." in text_of(pilot))
         await type_line(pilot, "NOOP")
         await until(pilot, lambda: "Not connected" in text_of(pilot))
+        told = " ".join(" ".join(pane_rows(pilot)).replace("·", "").split())
+        assert "Not connected: the line was not sent. Ctrl+Q quits; then start wiretalk again" in told
         assert "Ctrl+R" not in text_of(pilot)
         assert session.sent == []
 

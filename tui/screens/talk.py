@@ -158,7 +158,7 @@ class TalkScreen(Place):
         dialog.say(sentence, Kind.TROUBLE)
         if remedy:
             dialog.say(remedy)
-        if not self._connected:
+        if not self._connected and not (remedy and self._status.failure):
             dialog.say(NEVER_AGAIN if self._status.failure else AGAIN)
 
     def _show_state(self, status: Status) -> None:
@@ -166,12 +166,9 @@ class TalkScreen(Place):
         if status.notice and status.notice != self._status.notice:
             self.wiretalk.dialog.say(status.notice)
             self._refill()
-        failed = status.failure and not self._status.failure
+        failed = status.failure != self._status.failure
         self._status = status
         if failed:
-            self.wiretalk.dialog.say(status.failure, Kind.TROUBLE)
-            self.wiretalk.dialog.say(NEVER_AGAIN)
-            self._refill()
             self._advise()
         self.show_status(status)
         self.query_one("#session").border_subtitle = "" if status.sniffed else "socket, not sniffed"  # narrow
