@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 from capture.carrier import carry
 from capture.headers import headers, spans
-from capture.model import Frame, Header, Layer, Line, Role, Side, Span
-from capture.places import Place, Places
+from capture.model import Frame, Header, Layer, Line, Role, Span
+from capture.places import Places
 
 PCI, UD = Role.PCI, Role.USER_DATA
 
@@ -205,6 +205,3 @@ def _left(low: int, high: int, taken: list[tuple[int, int]]) -> list[tuple[int, 
     for start, end in taken:
         left = [part for a, b in left for part in ((a, min(b, start)), (max(a, end), b)) if part[0] < part[1]]
     return left
-
-
-__all__ = ["BELOW", "Laid", "Overlay", "Owner", "Place", "Side", "Unit", "owners", "roles", "units"]
