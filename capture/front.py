@@ -32,8 +32,9 @@ FOREIGN_PORTS = frozenset(
     {22, 53, 80, 139, 179, 389, 443, 445, 636, 853, 1433, 1521, 3306, 3389, 5432, 6379, 8080, 8443}
 )
 
-# Type; first octet, total length, fragment field, protocol; sequence and acknowledgement, data offset, flags.
-_body = struct.Struct(">12xHBxH2xHxB14xIIBB").unpack_from
+# Type and first octet of the packet, total length, fragment field, protocol; sequence and acknowledgement, data offset.
+_body = struct.Struct(">12x3sxH2xHxB14xIIB").unpack_from
+_IPV4 = b"\x08\x00\x45"  # IPv4 without options
 _ports = struct.Struct(">HH").unpack_from
 _pack_ports = struct.Struct(">HH").pack
 
@@ -77,20 +78,19 @@ class Front(Survey):
         `_NEEDED` octets are left too, whatever they are.
         """
         order, unit = shape
-        head = struct.Struct(order + "IIII26x12s").unpack_from
-        body, get, size = _body, self._ways.get, len(data)
+        head = struct.Struct(order + "IIII26x12s9xB").unpack_from
+        body, get, size, passed = _body, self._ways.get, len(data), _PASSED
         now, alarms = self._now, self._alarms
         alarm = alarms[0][0] if alarms else _NEVER
         alarm_second = alarm // 1_000_000_000
         last, begun = size - _NEEDED, at
         while at <= last:
-            seconds, fraction, captured, length, key = head(data, at)
-            start = at + RECORD
-            end = start + captured
-            if end > size or captured > length:
+            seconds, fraction, captured, length, key, flags = head(data, at)
+            end = at + 16 + captured
+            if end > size:
                 break
             way = get(key)
-            if way is _PASSED and data[start + 47] & 0x17 != SYN:
+            if way is passed and flags & 0x17 != 0x02:
                 if seconds >= alarm_second:
                     time = seconds * 1_000_000_000 + fraction * unit
                     if time > now:  # noqa: PLR1730  # a call costs more
@@ -102,6 +102,9 @@ class Front(Survey):
                 at = end
                 number += 1
                 continue
+            if captured > length:
+                break
+            start = at + 16
             time = seconds * 1_000_000_000 + fraction * unit
             if time > now:  # noqa: PLR1730  # a call costs more
                 now = time
@@ -112,13 +115,15 @@ class Front(Survey):
                 alarm_second = alarm // 1_000_000_000
                 way = get(key)
             if way is not None and captured >= _ORDINARY:
-                kind, first, total, fragment, protocol, sequence, acknowledgement, words, flags = body(data, start)
+                kind, total, fragment, protocol, sequence, acknowledgement, words = body(data, start)
                 a, b = start + 34 + (words >> 4 << 2), start + 14 + total
-                plain = kind == 0x0800 and first == 0x45 and protocol == 6 and not fragment & 0x3FFF
+                plain = kind == _IPV4 and protocol == 6 and not fragment & 0x3FFF
                 if plain and start + _ORDINARY <= a <= b <= end:
-                    if sequence == way.expected and flags & 0x17 == ACK:
+                    if sequence == way.expected and flags & 0x17 == 0x10:
                         theirs = way.other.expected
-                        if acknowledgement == theirs or (theirs >= 0 and (theirs - acknowledgement) & MASK <= BEHIND):
+                        if acknowledgement == theirs or (
+                            (theirs - acknowledgement) & 0xFFFFFFFF <= BEHIND and theirs >= 0
+                        ):
                             flow = way.flow
                             flow.frames += 1
                             if time > flow.end:  # noqa: PLR1730
@@ -130,7 +135,7 @@ class Front(Survey):
                                     flow.voice = way
                                     way.parts = parts = [data[a:b]]
                                     flow.said.append((way.side, parts))
-                                way.expected = (sequence + b - a) & MASK
+                                way.expected = (sequence + b - a) & 0xFFFFFFFF
                                 flow.weight += b - a
                                 if flow.weight > flow.limit:
                                     flow.weigh()
@@ -178,8 +183,8 @@ class Front(Survey):
     def _one(self, frame: Frame) -> None:
         """A frame that is not as most are; the SYN that opens a conversation is the commonest."""
         data = frame.data
-        if len(data) >= _ORDINARY and data[47] & 0x17 == SYN and data[12:15] == b"\x08\x00\x45" and data[23] == 6:
-            _, _, total, _, _, sequence, _, words, _ = _body(data)
+        if len(data) >= _ORDINARY and data[47] & 0x17 == SYN and data[12:15] == _IPV4 and data[23] == 6:
+            _, total, _, _, sequence, _, words = _body(data)
             if not (data[20] & 0x3F or data[21]) and 34 + (words >> 4 << 2) == 14 + total <= len(data):
                 self._open_swift(frame, sequence)
                 return

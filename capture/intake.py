@@ -25,13 +25,16 @@ _ETHERNET = 1
 def _nothing(octets: int) -> None: ...
 
 
-def take_in(front: Front, paths: Sequence[str | Path], passed: Callable[[int], None] = _nothing) -> list[Note]:
+def take_in(
+    front: Front, paths: Sequence[str | Path], passed: Callable[[int], None] = _nothing, gulp: int = 0
+) -> list[Note]:
     """Feed a capture in so many files, in order of time, but do not finish. Returns what is odd about the files.
 
-    passed: told now and then how many octets more are through. Raises as `capture.sources.files.read`.
+    passed: told now and then how many octets more are through; gulp: octets to read at once, 0: as usual. Raises as
+    `capture.sources.files.read`.
     """
     if len(paths) == 1 and os.path.isfile(paths[0]):
-        source = open_octets(paths[0])
+        source = open_octets(paths[0], gulp)
         try:
             head = source.fill(b"", _LOOKED_AT)
             shape = _shape(head)

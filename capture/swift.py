@@ -39,6 +39,12 @@ class Way:
         self.fin = self.fin_acked = False
         self.parts: list[bytes] = []
 
+    def end(self) -> None:
+        """It takes no segment any more. Nothing that refers to itself is left behind."""
+        self.expected = -1
+        self.parts = []
+        del self.other
+
     def due(self) -> int:
         """The sequence number that comes next."""
         return self.expected if self.expected >= 0 else self.next
@@ -177,7 +183,7 @@ class Swift(Flow):
             if half.seen:
                 half.begin(way.base, settled=True, since=(1, self.start))
                 half.synchronised = True
-            way.expected = -1
+            way.end()
         for item in self.said:
             assert not isinstance(item, Gap)
             half = stream.halves(item[0])[0]
@@ -196,7 +202,7 @@ class Swift(Flow):
             return
         expects = ways[0].due(), ways[1].due()
         for way in ways:
-            way.expected = -1
+            way.end()
         self.conclude()
         self.said = []
         self.expects = expects

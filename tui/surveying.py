@@ -22,7 +22,6 @@ from json.encoder import encode_basestring_ascii as quote
 from typing import TextIO
 
 from capture.errors import ExitCode
-from capture.export.text import visible
 from capture.facts import Facts
 from capture.front import STRANGERS, Front
 from capture.intake import take_in
@@ -124,6 +123,8 @@ FORMS: dict[str, Callable[[], Callable[[Facts], str]]] = {"table": table, "jsonl
 
 def _oddities(row: Facts) -> str:
     """Who wrote to whom, what is missing, and what was noted."""
+    from capture.export.text import visible  # a table is printed at leisure
+
     parts = []
     if row.mail_from or row.rcpt_to:
         names = [", ".join(visible(path.encode("latin-1")) or "<>" for path in paths) for paths in row[12:14]]

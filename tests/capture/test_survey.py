@@ -9,9 +9,12 @@ import struct
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from capture.analyzer import Analyzer
 from capture.errors import BadCapture
@@ -22,7 +25,7 @@ from capture.model import Frame, Line, Missing, Side
 from capture.record import Record
 from capture.sources.files import read
 from capture.survey import Survey
-from tests.capture.forge import Wire, capture_of
+from tests.capture.forge import C, S, Wire, capture_of
 
 VECTORS: list[dict[str, Any]] = json.loads((Path(__file__).parents[1] / "vectors" / "vectors.json").read_text())
 CORPUS = Path(os.environ.get("WIRETALK_CORPUS", Path(__file__).parents[3] / "shared" / "corpus"))
@@ -96,12 +99,13 @@ def pcap(frames: Iterable[Frame], order: str = "<", magic: int = 0xA1B23C4D) -> 
     return b"".join(parts)
 
 
-def fronted(path: Path) -> list[Facts]:
+def fronted(path: Path, gulp: int = 0) -> list[Facts]:
     """What the quickest way makes of a file."""
     front = Front(strict=True)
-    take_in(front, [path])
+    rows: list[Facts] = []
+    take_in(front, [path], lambda octets: rows.extend(front.rows()), gulp)
     front.finish()
-    return list(front.rows())
+    return [*rows, *front.rows()]
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["name"])
@@ -135,3 +139,147 @@ def test_the_facts_of_a_real_capture_are_those_of_its_lines(truth: Path) -> None
     wanted = told(frames)
     assert surveyed(frames) == wanted
     assert fronted(CORPUS / source / name) == wanted
+
+
+# ── whatever is said, and however it arrives ─────────────────────────────────────────────────────────────────────────
+
+Exchange = list[tuple[Side, bytes]]
+GREETING = (S, b"220 mx.example ESMTP\r\n")
+HELLO = [(C, b"EHLO c.example\r\n"), (S, b"250-mx\r\n250-PIPELINING\r\n250 8BITMIME\r\n")]
+ENVELOPE = [
+    (C, b"MAIL FROM:<a@c> BODY=8BITMIME\r\n"),
+    (S, b"250 ok\r\n"),
+    (C, b"rcpt to:<b@d>\r\n"),
+    (S, b"250 ok\r\n"),
+]
+PIPELINED = [(C, b"MAIL FROM:<>\r\nRCPT TO:<b@d>\r\nRCPT TO:<c@d>\r\nDATA\r\n"),
+             (S, b"250 ok\r\n550 no\r\n250 ok\r\n354 go\r\n")]  # fmt: skip
+DATA = [(C, b"DATA\r\n"), (S, b"354 go on\r\n")]
+BODY = [(C, b"Subject: x\r\n\r\n..dots\r\nlast\r\n.\r\n"), (S, b"250 2.0.0 queued\r\n")]
+QUIT = [(C, b"QUIT\r\n"), (S, b"221 bye\r\n")]
+ODD: list[Exchange] = [
+    [(C, b"AUTH PLAIN AGEAYg==\r\n"), (S, b"235 ok\r\n")],
+    [(C, b"AUTH LOGIN\r\n"), (S, b"334 VXNlcm5hbWU6\r\n"), (C, b"YQ==\r\n"), (S, b"535 no\r\n")],
+    [(C, b"BDAT 6 LAST\r\nabc\r\n\n"), (S, b"250 ok\r\n")],
+    [(C, b"STARTTLS\r\n"), (S, b"220 go\r\n"), (C, b"\x16\x03\x01\x00\x02ab"), (S, b"\x16\x03\x03\x00\x01z")],
+    [(C, b"DATA\r\n"), (S, b"503 no\r\n")],
+    [(C, b".\r\n"), (S, b"250 empty\r\n")],
+    [(C, b"x\r\n.\r\nQUIT\r\n"), (S, b"250 ok\r\n221 bye\r\n")],
+    [(C, b"x\ny\n.\n"), (S, b"250 by LF\r\n")],
+    [(C, b"RSET\r\nNOOP\r\n"), (S, b"250 ok\r\n250 ok\r\n")],
+    [(C, b"VRFY b\r\n"), (S, b"252-perhaps\r\n252 not\r\n")],
+    [(C, b"bogus\xff\r\n"), (S, b"500 what\r\n")],
+    [(S, b"421 closing\r\n")],
+    [(C, b"TURN\r\n"), (S, b"250 ok\r\n"), (C, b"220 now I\r\n"), (S, b"QUIT\r\n"), (C, b"221 bye\r\n")],
+    [(C, b"GET / HTTP/1.1\r\n\r\n"), (S, b"HTTP/1.1 400 no\r\n\r\n" + b"x" * 1200)],
+    [(S, b"+OK pop\r\n"), (C, b"USER a\r\n"), (S, b"+OK\r\n"), (C, b"RETR 1\r\n"), (S, b"+OK\r\nx\r\n.\r\n")],
+]
+units = st.lists(st.sampled_from([HELLO, ENVELOPE, PIPELINED, DATA, BODY, QUIT, *ODD]), max_size=8)
+usual = st.just([HELLO, ENVELOPE, DATA, BODY, PIPELINED, BODY, QUIT])
+scripts = st.builds(
+    lambda greets, parts: [*([GREETING] if greets else []), *(said for part in parts for said in part)],
+    st.booleans() | st.just(True),
+    units | usual,
+)
+cuts = st.lists(st.integers(1, 60), max_size=12)
+ends = st.sampled_from(["fin", "fin rst", "rst", "half", "open"])
+
+
+def frames_of(script: Exchange, sizes: list[int], end: str, port: int, cport: int, opened: bool) -> list[Frame]:
+    """One conversation, its octets cut to these sizes, ended like this."""
+    wire = Wire(sport=port, cport=cport, isn=(0xFFFFFFFF - cport % 300, 5000))
+    frames = wire.open() if opened else []
+    if not opened:
+        wire.pick_up()
+    left = list(sizes)
+    for side, octets in script:
+        at = 0
+        while at < len(octets):
+            size = left.pop() if left else len(octets)
+            frames.append(wire.say(side, octets[at : at + size]))
+            at += size
+        if left and left[-1] % 2:
+            frames.append(wire.segment(side.other))
+    if end == "fin":
+        frames += wire.close()
+    elif end == "fin rst":
+        frames += [*wire.close()[:1], wire.reset(S)]
+    elif end == "rst":
+        frames.append(wire.reset(C))
+    elif end == "half":
+        frames += wire.close()[:1]
+        frames += [wire.say(S, b"250 late\r\n"), wire.segment(C)]
+    return frames
+
+
+conversations = st.lists(
+    st.builds(frames_of, scripts, cuts, ends, st.sampled_from([25, 25, 2525, 443, 110]),
+              st.sampled_from([49152, 49153]), st.booleans() | st.just(True)),
+    min_size=1, max_size=4,
+)  # fmt: skip
+damage = st.lists(
+    st.tuples(
+        st.sampled_from(["drop", "again", "swap", "late", "cut", "flip"]), st.integers(0, 200), st.integers(0, 80)
+    ),
+    max_size=5,
+)
+
+
+def arrived(told: list[list[Frame]], order: list[int], damages: list[tuple[str, int, int]], step: int) -> list[Frame]:
+    """The frames of all, mixed in this order, with these things happening to them, ``step`` ns from one to the next."""
+    queues = [list(frames) for frames in told]
+    mixed: list[Frame] = []
+    while any(queues):
+        which = order[len(mixed) % len(order)] % len(queues)
+        queue = queues[which] or next(filter(None, queues))
+        mixed.append(queue.pop(0))
+    for what, drawn, more in damages:
+        if not mixed:
+            break
+        at = drawn % len(mixed)
+        frame = mixed[at]
+        if what == "drop":
+            del mixed[at]
+        elif what == "again":
+            mixed.insert(min(at + more, len(mixed)), frame)
+        elif what == "swap":
+            mixed.insert(min(at + more % 6, len(mixed)), mixed.pop(at))
+        elif what == "cut":
+            mixed[at] = frame._replace(data=frame.data[: max(14, len(frame.data) - more)])
+        elif what == "flip":
+            place = 14 + more % (len(frame.data) - 14)
+            mixed[at] = frame._replace(
+                data=frame.data[:place] + bytes([frame.data[place] ^ 1]) + frame.data[place + 1 :]
+            )
+        else:
+            mixed[at:] = [f._replace(time=f.time + more * 1_000_000_000) for f in mixed[at:]]
+    return [
+        frame._replace(number=n, time=frame.time // 1_000_000_000 * 1_000_000_000 + n * step)
+        for n, frame in enumerate(mixed, 1)
+    ]
+
+
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    conversations,
+    st.lists(st.integers(0, 3), min_size=1, max_size=7),
+    damage,
+    st.sampled_from([1_000, 30_000_000, 700_000_000]),
+    st.sampled_from([0, 0, 120, 700]),
+    st.sampled_from("<>"),
+)
+def test_the_quick_way_comes_to_what_the_long_way_comes_to(
+    said: list[list[Frame]],
+    order: list[int],
+    damages: list[tuple[str, int, int]],
+    step: int,
+    gulp: int,
+    byte_order: str,
+) -> None:
+    frames = arrived(said, order, damages, step)
+    wanted = told(frames)
+    assert surveyed(frames) == wanted
+    with NamedTemporaryFile(suffix=".pcap") as file:
+        file.write(pcap(frames, byte_order))
+        file.flush()
+        assert fronted(Path(file.name), gulp) == wanted
