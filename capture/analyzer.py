@@ -19,8 +19,9 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from heapq import heapify, heappop, heappush
+from itertools import chain
 
 from capture import exported
 from capture.carrier import Carrier
@@ -36,9 +37,9 @@ from capture.talk import Chooser, News, Talk, Tally
 
 LINGER = 1_000_000_000  # ns after a RST; longer than any reordering
 LINGER_FIN = 60_000_000_000  # ns after two FINs with something missing: a host sends again for about so long (RFC 6298)
-WAITING = 16 << 20  # octets that wait behind holes, of all conversations; one of them alone may have a quarter of it
-HISTORIES = 16 << 20  # delivered octets kept to compare with later copies, of all conversations; see `capture.half`
-OWED = 16 << 20  # octets that are in no line yet, of all conversations; the dialogue bounds each (`LONGEST_WAIT`)
+WAITING = 8 << 20  # octets that wait behind holes, of all conversations; one of them alone may have half of it
+HISTORIES = 8 << 20  # delivered octets kept to compare with later copies, of all conversations; see `capture.half`
+OWED = 8 << 20  # octets that are in no line yet, of all conversations; the dialogue bounds each (`LONGEST_WAIT`)
 LOOK = 2 << 20  # delivered octets between two looks at how much is owed
 STEP_BACK = 10_000_000_000  # ns, as in `capture.stream`
 OPEN = 16_384  # conversations; a half-open one costs about 2.5 kB, one with octets in no line yet 8 kB
@@ -170,19 +171,26 @@ class Analyzer:
 
     def finish(self) -> Update:
         """No frame comes any more: what waited comes out, and the last word on every conversation still open."""
-        news, facts = News(), list[Conversation]()
-        for talk in list(self._open.values()):
+        updates = list(self.finishing())
+        return Update(*(tuple(chain.from_iterable(parts)) for parts in zip(*map(_parts, updates), strict=True)))
+
+    def finishing(self) -> Iterator[Update]:
+        """As `finish`, conversation by conversation, so that not all that waited is in memory at once."""
+        while self._open:
+            news, facts = News(), list[Conversation]()
+            talk = self._open.pop(next(iter(self._open)))
             talk.finish(news)
             talk.changed()
             facts.append(talk.facts())
-        facts += [talk.facts() for talk in self._late.values()]
+            yield self._update(news, facts)
+        news, facts = News(), [talk.facts() for talk in self._late.values()]
         self._fragments.finish()
         self._rest(news, facts)
-        for table in (self._open, self._late, self._talks, self._waiting, self._routes):
+        for table in (self._late, self._talks, self._waiting, self._routes):
             table.clear()
         self._alarms.clear()
         self._remembered.clear()
-        return self._update(news, facts)
+        yield self._update(news, facts)
 
     @property
     def horizon(self) -> int:
@@ -461,6 +469,10 @@ class Analyzer:
 
 def _route_key(source: Endpoint, destination: Endpoint) -> bytes:
     return b"".join((source.address, destination.address, _ports(source.port, destination.port)))
+
+
+def _parts(update: Update) -> tuple[tuple[object, ...], ...]:
+    return update.conversations, update.lines, update.gaps, update.notes, update.runs
 
 
 def _beyond(segment: Segment, talk: Talk, side: Side) -> bool:

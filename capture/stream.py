@@ -65,8 +65,12 @@ class Stream:
     @property
     def deadline(self) -> int | None:
         """When, in ns, patience in time ends next; None if nothing waits for time to pass."""
-        times = [half.marks[0].time for half in (self._client, self._server) if half.marks]
-        times += [h.since[1] for h in (self._client, self._server) if h.since and not h.settled and (h.held or h.cuts)]
+        times = []
+        for half in (self._client, self._server):
+            if half.settled:
+                times += [mark.time for mark in half.marks[:1]]
+            elif half.since and (half.held or half.cuts or half.marks):  # nothing is declared before its start is known
+                times.append(half.since[1])
         return min(times) + PATIENCE if times else None
 
     @property
@@ -177,6 +181,11 @@ class Stream:
     def held(self) -> int:
         """Octets of both sides that wait behind a hole."""
         return self._client.held_octets + self._server.held_octets
+
+    def forget(self, limit: int) -> None:
+        """Of each side's delivered octets, at most so many stay to be compared with later copies."""
+        self._client.forget(limit)
+        self._server.forget(limit)
 
     def relieve(self) -> list[Item]:
         """Too much waits in all conversations together: this one's holes are declared, with a note."""

@@ -97,6 +97,14 @@ def many_holes(frames: int) -> Iterator[Frame]:
         yield frame(n, frames + n, host(which), B, (40000, 25), 1001 + turn * 1400, ACK, TEXT)
 
 
+def busy(frames: int) -> Iterator[Frame]:
+    """Many conversations that say much, in lines, and never end."""
+    many, lines = 1500, (b"NOOP " + b"x" * 63 + b"\r\n") * 20
+    for n in range(frames):
+        turn, which = divmod(n, many)
+        yield frame(n, n * 1000, host(which), B, (40000, 7000), 1 + turn * 1400, ACK, lines)
+
+
 def headers_only(frames: int) -> Iterator[Frame]:
     """A hole, and then segments of which the snap length left the headers."""
     for one in one_hole(frames):
@@ -125,7 +133,7 @@ FLOODS: dict[str, Callable[[int], Iterator[Frame]]] = {
     made.__name__: made
     for made in (
         endless_line, unanswered, half_open, refused, unfinished, one_hole, many_holes, headers_only, again_and_again,
-        fragments, middles,
+        fragments, middles, busy,
     )
 }  # fmt: skip
 
@@ -146,7 +154,8 @@ def run(name: str, frames: int) -> dict[str, object]:
     source = FLOODS[name](frames)
     while batch := list(islice(source, 500)):
         octets += count(analyzer.feed_all(batch))
-    octets += count(analyzer.finish())
+    for update in analyzer.finishing():
+        octets += count(update)
     return {"grown": peak() - before, "notes": kinds, "octets": octets}
 
 

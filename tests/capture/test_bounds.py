@@ -34,9 +34,9 @@ def flooded(name: str, frames: int) -> dict:
     [
         ("endless_line", 30_000, 24, "held-back"),
         ("unanswered", 10_000, 24, "held-back"),
-        ("half_open", 40_000, 110, "conversation-limit"),
-        ("refused", 60_000, 110, "conversation-limit"),
-        ("unfinished", 60_000, 110, "conversation-limit"),
+        ("half_open", 25_000, 110, "conversation-limit"),
+        ("refused", 50_000, 110, "conversation-limit"),
+        ("unfinished", 50_000, 110, "conversation-limit"),
         ("one_hole", 30_000, 24, "held-limit"),
         ("many_holes", 40_000, 80, "held-limit"),
         ("headers_only", 30_000, 24, "snaplen"),
@@ -83,6 +83,18 @@ def test_what_waits_of_all_conversations_is_counted_to_the_octet() -> None:
     assert analyzer._tally.waiting.octets == 80 * (1400 + PIECE_OCTETS)
     analyzer.finish()
     assert analyzer._tally.waiting.octets == 0
+
+
+def test_what_is_kept_to_compare_is_bounded_over_all_conversations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "HISTORIES", 200_000)
+    monkeypatch.setattr(limits, "LOOK", 20_000)
+    monkeypatch.setattr(limits, "WAITING", 100_000)
+    analyzer = Analyzer(strict=True)
+    for frame in floods.busy(4500):
+        analyzer.feed(frame)
+    kept = sum(talk.stream._client._history_octets for talk in analyzer._open.values() if talk.stream is not None)
+    assert analyzer._tally.octets > 4_000_000
+    assert kept <= 2 * 200_000 + 20_000
 
 
 def test_alarms_of_finished_conversations_are_thrown_out(monkeypatch: pytest.MonkeyPatch) -> None:
