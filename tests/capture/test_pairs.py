@@ -12,10 +12,11 @@ import pytest
 from capture.analyzer import Analyzer
 from capture.errors import BadCapture
 from capture.model import Frame
-from capture.pairs import FRAMES, Clock, Pair, Pairs, Trips, Unit
+from capture.pairs import Clock, Pair, Pairs, Trips, Unit
 from capture.protocols import smtp
 from capture.protocols.smtp import Open, SmtpDialogue
 from capture.sources.files import read
+from capture.unit import FRAMES
 from tests.capture.forge import C, S, Wire
 from tests.capture.test_corpus import CORPUS
 from tests.capture.test_corpus import capture_of as file_of
