@@ -52,6 +52,7 @@ class Asking(Exchange):
         self._secret = False  # the last client line held, or was, a credential
         self._by_lf = False  # ... and its lines end in LF, as a reply proved
         self._fresh = midstream  # no M3 line was written yet
+        self._quoting = False  # ... and is quoting one in a message
         self._turn_over = False  # the server answers what the client said in the middle of a session
         self._unknown: Pdu | None = None  # mail data of the UNKNOWN phase
         self._sasl_layer = False  # 235 was the last reply: the client may go on through a security layer
@@ -425,24 +426,27 @@ class Asking(Exchange):
 
     # --- the middle of a session --------------------------------------------------------------------------------
 
-    def _prose(self, behind: bytes) -> bool | None:
+    def _prose(self, verb: str, behind: bytes) -> bool | None:
         """Whether what looks like a command (M1) is of a message that quotes one; ``None`` until the server speaks.
 
         It is, when the same turn goes on with lines that are no commands and ends in a lone dot, and one reply follows.
         """
-        if self._alone or (self._presuming and not self._ending):
-            return False
+        if self._quoting:
+            return True
+        if self._alone or (self._presuming and not self._ending) or verb in WAITS or verb == "BDAT":
+            return False  # behind such a verb anything may follow
         if not (self._turn_over or self._ending):
             return None
         lines = (b"\r\n" + behind).split(b"\r\n")[1:-1]
         if b"." not in lines and not self._asks.broken:  # behind a gap there may be one
             return False
         for line in lines:
-            verb = commands.parse(line + b"\r\n", 2).verb
-            if verb in WAITS or verb == "BDAT":
-                return False  # what follows need not be commands
-            if not verb:
-                return line != b"."
+            found = commands.parse(line + b"\r\n", 2).verb
+            if found in WAITS or found == "BDAT":
+                return False
+            if not found:
+                self._quoting = line != b"."
+                return self._quoting
         return False
 
     def _unknown_line(self) -> bool:
@@ -474,8 +478,9 @@ class Asking(Exchange):
             cut = "cut-by-gap" if voice.broken else "incomplete"
         end = line_end(data)
         gap = ("after-gap",) if voice.after_gap else ()
-        if end and commands.parse(data[:-end] + b"\r\n", 2).complete:
-            prose = self._prose(voice.peek())
+        command = commands.parse(data[: len(data) - end] + b"\r\n", 2)
+        if end and command.complete:
+            prose = self._prose(command.verb, voice.peek())
             if prose is None:
                 voice.unpull(len(data))
                 return False
@@ -488,6 +493,7 @@ class Asking(Exchange):
             odd = () if end == 2 else ("bare-lf", "nonstandard-eod")
             voice.give(data, pdu, (Span(0, 1, PCI, "eod-dot"), *end_span(data, end)), ("assumed", *gap, *odd))  # M2
             self._unknown = None
+            self._quoting = False
             self._mail_over()
             return True
         flags = ("assumed", *gap, *odd_octets(data, end, True))

@@ -51,7 +51,7 @@ class Pop3Dialogue(Exchange):
         self._auth = False  # the next client line is a SASL message
         self._tls = False  # STLS was accepted
         self._asked = not midstream
-        self._lost_commands = False
+        self._lost_commands = midstream
         self._lost_responses = False
         self._found_again = False  # a command behind the gap was answered: the next one is counted right
         self._quit = False
@@ -328,7 +328,7 @@ class Pop3Dialogue(Exchange):
             return
         if voice.after_gap:
             flags += ("after-gap", "assumed")
-        elif self._lost_responses or self._lost_commands:
+        elif self._lost_responses or (self._lost_commands and (owed is None or not self.midstream)):
             flags += ("assumed",)
         kind = "greeting" if owed is not None and owed.command == "greeting" else "response"
         status = data[: found.end()].decode() if found else ""
@@ -356,6 +356,8 @@ class Pop3Dialogue(Exchange):
             return
         if self._owed:
             self._owed.popleft()
+        elif challenge and self._lost_commands:
+            self._auth = True  # of an AUTH that was not captured
         self._last_response = pdu if status == "+OK" else None
         if many and owed is not None:
             self._response, self._listing_of = pdu, owed.command

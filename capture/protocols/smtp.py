@@ -46,7 +46,8 @@ class SmtpDialogue(Asking):
         super().__init__(conversation=conversation, midstream=midstream)
         self._open: Open | None = None
         self._spoken_at = 0  # server octets that had come when the client first spoke
-        self._spoken_since = -1  # client octets that had come when a reply began behind a greeting without line end
+        self._spoken_since = 0  # client octets that had come when the last line of an open reply was read
+        self._run_into = False  # the open reply began behind a greeting without line end
 
     def _hear(self, side: Side) -> None:
         if side is self._asks.side and not self._heard_asks:
@@ -101,11 +102,11 @@ class SmtpDialogue(Asking):
             flags += ("assumed",)
         if self._open is not None and self._open.over:
             self._open = None
-        if self._spoken_since >= 0:
-            if self._open is not None and self._asks.received > self._spoken_since:
-                reply, self._open = self._open, None  # it was all of the reply to the client, which went on
-                self._replied(reply.owed, reply.code)
-            self._spoken_since = -1
+        reply, others = self._open, self._run_into or (self._open is not None and code not in (b"", self._open.code))
+        if reply is not None and others and self._asks.received > self._spoken_since:
+            self._open = None  # it was all of the reply to the client, which went on
+            self._replied(reply.owed, reply.code)
+        self._run_into = False
         if not code and (cut or (self.midstream and voice.offset == 0 and not self._owed)):
             if not cut:
                 flags += ("start-missing",)
@@ -141,6 +142,7 @@ class SmtpDialogue(Asking):
                 self._run_together(data)
         else:
             self._open = reply._replace(lines=reply.lines + 1)
+            self._spoken_since = self._asks.received
 
     def _run_together(self, greeting: bytes) -> None:
         """A greeting without a line end: the client took it for one, and the reply to its HELO stands in the same line.
@@ -158,7 +160,7 @@ class SmtpDialogue(Asking):
             self._replied(reply.owed, reply.code)
         else:
             self._open = reply._replace(lines=1)
-            self._spoken_since = self._asks.received
+            self._run_into, self._spoken_since = True, self._asks.received
 
     def _fragment(self, data: bytes, end: int, flags: tuple[str, ...], ended: bool = True) -> None:
         """A piece of a reply behind a gap: the end of one reply (G3)."""
