@@ -25,7 +25,7 @@ samples: venv-dev ## make samples/ again from the lab
 	@$(BIN)/python -m samples.make $(ARGS)
 
 bench: venv-dev ## ratios against peers in the same run
-	@$(BIN)/python -m bench.label $(ARGS)
+	@$(BIN)/python -m bench $(ARGS)
 
 fuzz: venv-dev ## throw octets at readers, decoder, streams and dialogues: ten minutes, or ARGS="--minutes 60"
 	@$(BIN)/python -m tests.fuzz $(ARGS)
