@@ -244,7 +244,7 @@ class Content:
         held = self._held
         cut = held[:1] if edge is not None and held and held[0].number == edge.number else []
         behind = held[len(cut) :]
-        if behind and behind[0].data == b".\r\n":
+        if behind and behind[0].data in (b".\r\n", b"\n.\r\n"):
             return self._dot_behind_gap(behind)
         if not all(is_command(line.data) for line in behind[1:]):
             return False
@@ -262,6 +262,9 @@ class Content:
         self.release()
         self.voice.back(behind)
         self._count = max(1, self._count - len(behind))
+        if behind[0].data[:1] == b"\n":  # the gap ends between CR and LF
+            self.voice.after_gap = True
+            self.voice.out.append(self._content(self.voice.take(1), 1, "assumed"))
         self._dot(self.voice.take(3), EOD_SPANS, "after-gap", "assumed")
         return True
 
