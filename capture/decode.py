@@ -28,7 +28,7 @@ ORDINARY = 54  # octets it needs
 # Ethernet II, IPv4 without options, TCP: one unpack tells it and reads it.
 _COMMON = struct.Struct(">12xHBxH2xHxB10xHHIIBBH")
 _TCP_HEADER = struct.Struct(">HHIIBBH")
-_PAIRS = 1 << 16  # remembered endpoint pairs; a capture of more starts the memory anew, and only that
+_PAIRS = 1 << 13  # remembered endpoint pairs; a capture of more starts the memory anew, and only that
 
 _pairs: dict[bytes, tuple[Endpoint, Endpoint]] = {}
 

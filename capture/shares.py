@@ -74,6 +74,7 @@ class Given(Talk):
         self.take(stream.finish(), news)
         self.expects = (stream.expects(Side.CLIENT), stream.expects(Side.SERVER))
         self.stream = None
+        self.forget()
         if self._began:
             self.events.append((_END, self.ident))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from operator import attrgetter, itemgetter
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from capture.half import Waiting
 from capture.model import (
@@ -327,8 +327,12 @@ class Talk:
         self.stream = self._dialogue = None
         for ear in self._ears:
             self._plain(ear, news)
-            ear.pdu = None
-        self._opening.clear()
+        self.forget()
+
+    def forget(self) -> None:
+        """It is finished, and remembered for its facts alone: many are."""
+        self._ears, self._runs = _SILENT, None
+        self._opening = self._untold = _NOTHING
 
     def _ear(self, side: Side) -> Ear:
         return self._ears[0 if side is Side.CLIENT else 1]
@@ -501,6 +505,9 @@ class Talk:
 
 
 _CLIENT = Side.CLIENT
+# What all finished conversations share; nothing is added to them, for nothing is heard any more.
+_SILENT = Ear(Side.CLIENT), Ear(Side.SERVER)
+_NOTHING: list[Any] = []
 _offset = itemgetter(0)  # of what was heard
 _end = itemgetter(1)
 _order = attrgetter("order")

@@ -40,8 +40,8 @@ class Voice:
     runs: where plain lines of content go, for who wants them in runs; None: they go to ``out`` one by one.
     """
 
-    __slots__ = ("_later", "_letter", "_pos", "_run", "_seen", "_tail", "_tail_ends", "_tail_length", "after_gap", "conversation",
-                 "number", "offset", "out", "pdus", "received", "runs", "side")  # fmt: skip
+    __slots__ = ("_later", "_letter", "_pos", "_run", "_seen", "_tail", "_tail_ends", "_tail_length", "after_gap",
+                 "conversation", "number", "offset", "out", "pdus", "received", "runs", "side")  # fmt: skip
 
     def __init__(self, conversation: int, side: Side, out: list[Line]) -> None:
         self.conversation = conversation
