@@ -210,5 +210,6 @@ NOTES: dict[str, tuple[str, str]] = {
     "cut-file": ("The capture file ends inside a record; what precedes it was read.", "pcap and pcapng formats"),
     "bad-record": ("A record of the capture file makes no sense and was left out.", "pcap and pcapng formats"),
     "unknown-block": ("Blocks of the capture file that are not known here were passed over.", "pcapng format"),
-    "no-time": ("These frames carry no time of capture.", "pcapng format, Simple Packet Block"),
+    "no-time": ("These frames carry no time of capture, or one that no clock gives.",
+                "pcapng format, Simple Packet Block and Enhanced Packet Block"),
 }  # fmt: skip

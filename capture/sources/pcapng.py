@@ -17,6 +17,7 @@ from capture.sources.findings import BROKEN, CUT, SKIPPED, TIMELESS, Findings, I
 from capture.sources.octets import Octets
 
 MAGIC = b"\x0a\x0d\x0d\x0a"
+FIRST, LAST = -(1 << 63), (1 << 63) - 1  # ns: the years 1677 to 2262, all that fits 64 bits
 MAX_BLOCK = 16 << 20  # as `pcap.MAX_RECORD`; libpcap refuses longer blocks too
 
 _SECTION, _INTERFACE, _OBSOLETE, _SIMPLE, _ENHANCED = 0x0A0D0D0A, 1, 2, 3, 6
@@ -31,12 +32,22 @@ _Unpack = Callable[[bytes, int], tuple[int, ...]]
 
 
 class _Clock(NamedTuple):
-    """How one interface's ticks become nanoseconds, ``ticks * times // by + plus``, and its link type."""
+    """How one interface's ticks become nanoseconds, ``ticks * times // by + plus``, and its link type.
+
+    quick: while the upper half of the ticks is at most this, they are ``ticks * times + plus``, and that is in 64 bits;
+    -1: it never is.
+    """
 
     times: int
     by: int
     plus: int
     link: int
+    quick: int
+
+
+def _clock(times: int, by: int, plus: int, link: int) -> _Clock:
+    quick = min((LAST - plus) // times >> 32, 1 << 32) - 1 if by == 1 and plus >= FIRST else -1
+    return _Clock(times, by, plus, link, quick)
 
 
 def _rate(octet: int) -> tuple[int, int]:
@@ -83,7 +94,7 @@ class _Walker:
         size, number, make, new, add = len(data), self.number, tuple.__new__, Frame, batch.append
         two, seven = self._here()
         last, current = size - 32, -1
-        times = plus = link = interface = 0
+        times = plus = link = interface = quick = 0
         while True:
             # Nearly every block of nearly every file: a frame that fills it, no options, of the interface that the
             # last one was of. Only local names here; and what fills its block exactly needs no second opinion from
@@ -91,7 +102,7 @@ class _Walker:
             while at <= last:
                 kind, total, which, high, low, captured, length = seven(data, at)
                 end = at + total
-                if which != current or kind != _ENHANCED or total != captured + 35 & -4 or end > size:
+                if which != current or kind != _ENHANCED or total != captured + 35 & -4 or end > size or high > quick:
                     break
                 if captured > length:  # noqa: PLR1730  # max() is a call
                     length = captured
@@ -106,8 +117,8 @@ class _Walker:
             if kind == _ENHANCED and at <= last:
                 which = seven(data, at)[2]
                 clock = self.section.clocks[which] if which < len(self.section.clocks) else None
-                if which != current and clock is not None and clock.by == 1:
-                    current, interface, (times, _, plus, link) = which, self.section.first + which, clock
+                if which != current and clock is not None and clock.quick >= 0:
+                    current, interface, (times, _, plus, link, quick) = which, self.section.first + which, clock
                     continue
             self.number = number
             if kind == _SECTION:
@@ -187,7 +198,7 @@ class _Walker:
                     name = value.rstrip(b"\0").decode("utf-8", "backslashreplace")
                 elif code == _COMMENT:
                     self.findings.comment(value)
-        self.section.clocks.append(_Clock(*rate, plus, link))
+        self.section.clocks.append(_clock(*rate, plus, link))
         self.findings.interfaces.append(Interface(link, snap, fcs, name))
 
     def _enhanced(self, body: bytes) -> list[Frame]:
@@ -212,8 +223,12 @@ class _Walker:
             self._misfit(kind, which, captured)
             return []
         self._comments(body[stop + (-captured % 4) :], self.number)
-        times, by, plus, _link = self.section.clocks[which]
+        times, by, plus, *_ = self.section.clocks[which]
         time = (high << 32 | low) * times // by + plus
+        if not FIRST <= time <= LAST:
+            text = "times beyond the years 1677 to 2262 are taken for the nearest in them"
+            self.findings.once(TIMELESS, text, self.number)
+            time = min(max(time, FIRST), LAST)
         return self._frame(time, body[20:stop], length, which)
 
     def _simple(self, body: bytes) -> list[Frame]:

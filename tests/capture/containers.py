@@ -213,6 +213,13 @@ def next_generation() -> list[Case]:
         pico.frame(frame, (time - T0 * 10**9) * 1000 + 999)
     offset = Section().interface(resolution=9, offset=T0)
     before = Section().interface(resolution=9, offset=-1)
+    far, early = Section().interface(resolution=0), Section().interface(resolution=9, offset=-(2**62))
+    mended, fits = Section().interface(resolution=0, offset=-(2**33)), Section().interface(resolution=9)
+    for n, (frame, time) in enumerate(zip(FRAMES, TIMES, strict=True)):
+        far.frame(frame, 2**64 - 6 + n)
+        early.frame(frame, n)
+        fits.frame(frame, 2**63 - 6 + n)
+        mended.frame(frame, time // 10**9 + 2**33)
     for frame, time in zip(FRAMES, TIMES, strict=True):
         offset.frame(frame, time - T0 * 10**9)
         before.frame(frame, time + 10**9)
@@ -223,6 +230,14 @@ def next_generation() -> list[Case]:
         good("ng, 2^-30 seconds", binary.octets, [ticks * 10**9 >> 30 for ticks in power]),
         good("ng, picoseconds from an offset", pico.octets, TIMES),
         good("ng, an offset", offset.octets, TIMES),
+        good("ng, times in the far future", far.octets, [2**63 - 1] * 6, FRAMES, "no-time"),
+        good("ng, times before the first", early.octets, [-(2**63)] * 6, FRAMES, "no-time"),
+        good(
+            "ng, an offset beyond 64 bits that the ticks make good",
+            mended.octets,
+            [time // 10**9 * 10**9 for time in TIMES],
+        ),
+        good("ng, the last ticks that fit", fits.octets, [2**63 - 1 - (5 - n) for n in range(6)]),
         good("ng, a negative offset", before.octets, TIMES),
         good(
             "ng, two sections of different resolution",

@@ -80,6 +80,8 @@ TSHARK_DIFFERS = {
     "xz": "it does not unpack it",
     "xz of several members": "it does not unpack it",
     "gzip of several members": "zeros between two members end its unpacking",
+    "ng, times in the far future": "it gives them as they are; here they fit 64 bits, with a note",
+    "ng, times before the first": "it gives them as they are; here they fit 64 bits, with a note",
     "ng, simple packets": "no time is the time 0 here, with a note",
     "ng, simple packets and a snap length": "no time is the time 0 here, with a note",
     "ng, secrets, names, statistics, custom blocks": "a custom block is no frame here",
