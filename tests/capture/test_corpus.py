@@ -151,3 +151,31 @@ def tiles(record: Record) -> None:
 def test_the_same_packets_in_pcap_and_pcapng_give_the_same_lines() -> None:
     pair = [observed(CORPUS / "bruteshark" / f"smtp-auth-plain.{kind}") for kind in ("pcap", "pcapng")]
     assert pair[0].rows() == pair[1].rows()
+
+
+# Captures that are refused although capinfos counts frames in them, or none: the words of the refusal.
+REFUSED_WITH = {
+    "drill__dhcp_big_endian.pcapng.json": "neither pcap nor pcapng",
+    "libpcap__pcap-invalid-version-1.pcap.json": "only version 2 is known",
+    "libpcap__pcapng-invalid-vers-1.pcapng.json": "only version 1 is known",
+    "libtrace__100_packets.erf.json": "neither pcap nor pcapng",
+    "pcapplusplus__solaris.snoop.json": "convert it with 'editcap",
+}
+
+
+@pytest.mark.parametrize("truth", TRUTHS, ids=lambda path: path.name.removesuffix(".json"))
+def test_a_capture_is_read_to_its_last_frame_or_refused_in_one_sentence(truth: Path) -> None:
+    counted = json.loads(truth.read_text()).get("file") or {}
+    if truth.name in REFUSED_WITH:
+        with pytest.raises(BadCapture, match=REFUSED_WITH[truth.name]) as refusal:
+            observed(capture_of(truth))
+        assert refusal.value.sentence.endswith(".")
+        assert refusal.value.sentence.isprintable()
+        return
+    with read(capture_of(truth)) as capture:
+        frames = sum(1 for _ in capture)
+    if "Number of packets" in counted:  # capinfos could read it
+        assert frames == int(counted["Number of packets"])
+        assert len(capture.interfaces) == int(counted.get("Number of interfaces in file", 1))
+    assert {note.kind for note in capture.notes} <= {"no-time", "bad-record", "unknown-block"}
+    assert all(note.text for note in capture.notes)
