@@ -176,6 +176,6 @@ def test_a_capture_is_read_to_its_last_frame_or_refused_in_one_sentence(truth: P
         frames = sum(1 for _ in capture)
     if "Number of packets" in counted:  # capinfos could read it
         assert frames == int(counted["Number of packets"])
-        assert len(capture.interfaces) == int(counted.get("Number of interfaces in file", 1))
+        assert str(len(capture.interfaces)) == counted.get("Number of interfaces in file", "0")
     assert {note.kind for note in capture.notes} <= {"no-time", "bad-record", "unknown-block"}
     assert all(note.text for note in capture.notes)
