@@ -248,7 +248,8 @@ def _ethernet(data: bytes, at: int) -> _Step:
 
 def _tag(data: bytes, at: int) -> _Step:
     tci, kind = struct.unpack_from(">HH", data, at)
-    return _Step(_LLC if kind <= 1500 else kind, at + 4, (tci & 0x0FFF,))
+    number = tci & 0x0FFF  # IEEE 802.1Q 9.6: 0 names no VLAN; hosts tag so for the priority, and are answered without
+    return _Step(_LLC if kind <= 1500 else kind, at + 4, (number,) if number else ())
 
 
 def _backbone(data: bytes, at: int) -> _Step:

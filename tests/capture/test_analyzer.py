@@ -172,6 +172,18 @@ def test_and_after_a_reset_when_time_has_passed() -> None:
     assert said(record) == ["S '421 no line end'"]
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["never", "in time"])
+def test_a_reset_with_octets_still_missing_waits_for_them_a_moment(late: bool) -> None:
+    wire = Wire()
+    opening, lost, last = wire.open(), wire.say(S, b"one\n"), wire.say(S, b"two\n")
+    behind = [wire.reset(C)]
+    if late:
+        behind.append(lost._replace(number=9, time=wire.time + 1))
+    record = analyzed([*opening, last, *behind])
+    assert said(record) == ["S 'one\\n'" if late else "S <4>", "S 'two\\n'"]
+    assert record.conversations[0].closed
+
+
 def test_what_is_sent_again_after_the_fins_is_still_of_the_conversation() -> None:
     wire = Wire()
     opening, missing = wire.open(), wire.say(C, b"QUIT\n")
