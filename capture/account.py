@@ -159,8 +159,10 @@ class Account(Analyzer):
         for event in self._messages.feed(update):
             self._event(event)
         for line in update.lines:
-            ledger = self._ledgers[line.conversation]
-            ledger.line(line)
+            self._ledgers[line.conversation].line(line)
+        for fact in update.conversations:
+            if fact.over:
+                self._ledgers[fact.ident].finish()
 
     def _event(self, event: object) -> None:
         if isinstance(event, Ended):

@@ -132,7 +132,7 @@ class Ledger:
         self.ends: tuple[list[int], list[int]] = ([], [])  # where each message's share ends, on each side
         self.payload: dict[Endpoint, int] = {}
         self.kinds: dict[Endpoint, dict[str, int]] = {}
-        self.views = (Messages(), Messages())
+        self.views: list[Messages | None] = [None, None]  # made when there is a message to look at
         self.counted = [0, 0]  # where the last line of each side ended
         self.cut = 0
 
@@ -166,11 +166,18 @@ class Ledger:
             sums.application += control
             sums.body += end - start
             sums.other += user_data - (end - start)
-            self._seen_from_above(place, self.views[place].feed(line))
+            views = self.views[place]
+            if views is None and (end > start or line.pdu.name == "BDAT command"):
+                views = self.views[place] = Messages()
+            if views is not None:
+                self._seen_from_above(place, views.feed(line))
 
     def finish(self) -> None:
+        """Nothing more comes."""
         for place, views in enumerate(self.views):
-            self._seen_from_above(place, views.finish())
+            if views is not None:
+                self._seen_from_above(place, views.finish())
+                self.views[place] = None
 
     def ended(self, place: int, end: int) -> None:
         """A message's share of that side's stream ends there."""

@@ -22,88 +22,56 @@ from collections.abc import Iterable, Iterator
 from capture.envelope import Envelope, Recipient
 from capture.letter import Ended, Event, Hole, Message, Piece, Told
 from capture.model import Conversation, Line, Side, Update
-from capture.post import NOTHING, Post, Rest
+from capture.post import Post
 
 __all__ = ["Ended", "Envelope", "Event", "Hole", "Message", "Messages", "Piece", "Recipient", "Told"]
-
-FORGET = 65_000_000_000  # ns after a conversation closed: the analyzer waits for late octets no longer (LINGER_FIN)
 
 
 class Messages:
     """The messages of a capture: `feed` it what the analyzer says (with runs or without)."""
 
     def __init__(self) -> None:
-        self._talks: dict[int, Post] = {}
-        self._rests: dict[int, Rest] = {}
-        self._closed: deque[tuple[int, int]] = deque()  # when, which
-        self._known: set[int] = set()  # those in that queue
-        self._now = 0
+        self._posts: dict[int, Post] = {}  # of conversations that are not over
 
     def feed(self, update: Update) -> Iterator[Event]:
         """What this update adds to messages."""
-        ended: list[int] = []
-        for fact in update.conversations:
-            self._now = max(self._now, fact.end)
-            talk = self._talks.get(fact.ident)
-            if talk is not None:
-                talk.facts = talk.pairing.facts = fact
-            if fact.closed:
-                ended.append(fact.ident)
-        facts = {fact.ident: fact for fact in update.conversations} if update.lines or update.runs else {}
+        posts, facts = self._posts, {fact.ident: fact for fact in update.conversations}
+        for ident in facts.keys() & posts.keys():
+            posts[ident].facts = posts[ident].pairing.facts = facts[ident]
         touched: dict[int, Post] = {}
         for gap in update.gaps:
-            talk = touched[gap.conversation] = self._of(gap.conversation, facts)
-            talk.voices[0 if gap.side is Side.CLIENT else 1].gaps.append(gap)
-            talk.pairing.gap(gap)
+            post = touched[gap.conversation] = self._of(gap.conversation, facts)
+            post.voices[0 if gap.side is Side.CLIENT else 1].gaps.append(gap)
+            post.pairing.gap(gap)
         for line, octets in _rows(update):
-            talk = self._of(line.conversation, facts)
-            talk.line(line, octets)
-            if talk.events:
-                yield from talk.events
-                talk.events.clear()
-        for talk in touched.values():
-            talk.pairing.pass_gaps()
-        for note in update.notes:
-            if note.kind == "conversation-limit":
-                yield from self._finish(note.conversation)
-        for ident in ended:
-            self._rest(ident)
-        while self._closed and self._now - self._closed[0][0] > FORGET:
-            ident = self._closed.popleft()[1]
-            yield from self._finish(ident)
-            self._rests.pop(ident, None)
-            self._known.discard(ident)
+            post = self._of(line.conversation, facts)
+            post.line(line, octets)
+            if post.events:
+                yield from post.events
+                post.events.clear()
+        for post in touched.values():
+            post.pairing.pass_gaps()
+        for fact in update.conversations:
+            if fact.over:
+                yield from self._finish(fact.ident)
 
     def finish(self) -> Iterator[Event]:
         """Nothing more comes of any conversation."""
-        for ident in list(self._talks):
+        for ident in list(self._posts):
             yield from self._finish(ident)
-        self._rests.clear()
 
     def _of(self, ident: int, facts: dict[int, Conversation]) -> Post:
-        talk = self._talks.get(ident)
-        if talk is None:
-            talk = self._talks[ident] = Post(ident, self._rests.pop(ident, NOTHING))
-            talk.facts = talk.pairing.facts = facts.get(ident)
-        return talk
+        post = self._posts.get(ident)
+        if post is None:
+            post = self._posts[ident] = Post(ident)
+            post.facts = post.pairing.facts = facts.get(ident)
+        return post
 
     def _finish(self, ident: int) -> Iterator[Event]:
-        talk = self._talks.pop(ident, None)
-        if talk is None:
-            return
-        talk.finish()
-        self._rests[ident] = talk.rest
-        yield from talk.events
-
-    def _rest(self, ident: int) -> None:
-        """A conversation closed. Late lines may come, but an idle one needs little to go on."""
-        if ident not in self._known:
-            self._known.add(ident)
-            self._closed.append((self._now, ident))
-        talk = self._talks.get(ident)
-        if talk is not None and talk.idle:
-            del self._talks[ident]
-            self._rests[ident] = talk.rest
+        post = self._posts.pop(ident, None)
+        if post is not None:
+            post.finish()
+            yield from post.events
 
 
 def _rows(update: Update) -> Iterable[tuple[Line, bytes | None]]:

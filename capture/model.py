@@ -224,7 +224,8 @@ class Conversation:
 
     ident: 1-based, in order of first sight; protocol: ``smtp``, ``pop3``, ``lmtp``, ``tls``, ``opaque``, or
     ``""`` while unknown; start, end: ns; frames: how many; octets: stream octets per side, gaps included.
-    midstream: no SYN was seen. closed: FIN from both sides or a RST was seen.
+    midstream: no SYN was seen. closed: FIN from both sides or a RST was seen. over: no line, gap or note of it comes
+    any more, late frames at most.
     """
 
     ident: int
@@ -237,6 +238,7 @@ class Conversation:
     octets: tuple[int, int] = (0, 0)
     midstream: bool = False
     closed: bool = False
+    over: bool = False
 
 
 @dataclass(frozen=True, slots=True)

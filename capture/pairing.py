@@ -48,11 +48,6 @@ class Pairing:
         self._accepted = 0  # recipients of this transaction (RFC 2033 4.2)
         self._lost_commands = self._lost_replies = self._pipelines = False
 
-    @property
-    def owing(self) -> bool:
-        """Something waits for its reply, or a reply is not complete."""
-        return bool(self._owed) or any(voice.open for voice in self._voices)
-
     def answering(self, side: Side) -> Unit | None:
         """What the unit that this side is saying answers."""
         return self._voice(side).answers

@@ -30,6 +30,7 @@ class Pairs:
     def __init__(self) -> None:
         self._clock = Clock()
         self._pairings: dict[int, Pairing] = {}
+        self._over: dict[int, Trips] = {}  # what conversations came to that are over
 
     def tell(self, frame: Frame) -> None:
         """When a frame came; before the update that it leads to is fed."""
@@ -50,6 +51,11 @@ class Pairs:
             yield from self._of(line.conversation).line(line)
         for ident in touched:
             self._of(ident).pass_gaps()
+        for fact in update.conversations:
+            if fact.over and fact.ident in self._pairings:
+                pairing = self._pairings.pop(fact.ident)
+                yield from pairing.finish()
+                self._over[fact.ident] = pairing.trips
 
     def finish(self) -> Iterator[Pair]:
         """Nothing more comes."""
@@ -58,8 +64,8 @@ class Pairs:
 
     def trips(self) -> Iterable[Trips]:
         """What each conversation comes to, in order of first sight; those that neither asked nor answered left out."""
-        for ident in sorted(self._pairings):
-            trips = self._pairings[ident].trips
+        known = self._over | {ident: pairing.trips for ident, pairing in self._pairings.items()}
+        for _, trips in sorted(known.items()):
             if trips.commands or trips.replies:
                 yield trips
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from capture.envelope import RECIPIENTS, Envelope, Recipient, chunk, path
 from capture.letter import HOLES, Ended, Event, Hole, Message, Piece, Told
@@ -37,27 +36,17 @@ class _Voice:
     retrieved: str = ""  # the unit of a response whose lines are a message
 
 
-class Rest(NamedTuple):
-    """What is kept of an idle conversation that may say more: its number of messages, and where its sides ended."""
-
-    ordinal: int = 0
-    ends: tuple[int, int] = (0, 0)
-
-
-NOTHING = Rest()
-
-
 class Post:
     """One conversation's messages."""
 
     __slots__ = ("answers", "asked", "broken", "envelope", "events", "facts", "go_aheads", "ident", "ordinal",
                  "pairing", "previous", "proposed", "voices", "waiting")  # fmt: skip
 
-    def __init__(self, ident: int, rest: Rest) -> None:
-        self.ident, self.ordinal = ident, rest.ordinal
+    def __init__(self, ident: int) -> None:
+        self.ident, self.ordinal = ident, 0
         self.facts: Conversation | None = None
         self.pairing = Pairing(ident)
-        self.voices = (_Voice(rest.ends[0]), _Voice(rest.ends[1]))
+        self.voices = (_Voice(), _Voice())
         self.envelope: Envelope | None = None
         self.previous: Envelope | None = None  # in force if the MAIL that was said last is refused
         self.proposed: tuple[Side, str] | None = None  # the unit of that MAIL
@@ -67,16 +56,6 @@ class Post:
         self.asked = -1  # order of the last DATA
         self.go_aheads: deque[int] = deque(maxlen=8)  # orders of the last 354s
         self.broken = False  # a gap was passed
-
-    @property
-    def idle(self) -> bool:
-        """Nothing is under way that another line would need to know of."""
-        under_way = self.waiting or self.envelope or any(voice.message for voice in self.voices)
-        return not under_way and not self.pairing.owing
-
-    @property
-    def rest(self) -> Rest:
-        return Rest(self.ordinal, (self.voices[0].end, self.voices[1].end))
 
     def line(self, line: Line, octets: bytes | None = None) -> None:
         """The next line; ``octets``: all of it is content, several lines of it."""

@@ -187,6 +187,7 @@ class Talk:
             self.octets,
             self.midstream,
             self.closed,
+            self.stream is None,
         )
 
     def changed(self) -> bool:

@@ -62,8 +62,9 @@ def extract(files: Sequence[str], directory: Path, out: TextIO, err: TextIO, *, 
         for batch in reading.batches():
             for event in messages.feed(analyzer.feed_all(batch)):
                 letters.take(event)
-        for event in messages.feed(analyzer.finish()):
-            letters.take(event)
+        for update in analyzer.finishing():
+            for event in messages.feed(update):
+                letters.take(event)
         for event in messages.finish():
             letters.take(event)
     if letters.unread is not None:

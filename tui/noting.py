@@ -56,9 +56,9 @@ def note_files(
         update = analyzer.feed_all(batch)
         tell(_all(update))
         tell(messages.feed(update))
-    update = analyzer.finish()
-    tell(_all(update))
-    tell(messages.feed(update))
+    for update in analyzer.finishing():
+        tell(_all(update))
+        tell(messages.feed(update))
     tell(messages.finish())
     tell(reading.notes)
     if form == "table":
@@ -95,7 +95,7 @@ class _OfMessages:
             reader.feed(line)
             yield from reader.take_notes()
         for fact in update.conversations:
-            if fact.closed:
+            if fact.over:
                 yield from self._close(fact.ident)
 
     def finish(self) -> Iterator[Note]:
@@ -103,7 +103,7 @@ class _OfMessages:
             yield from self._close(ident)
 
     def _close(self, ident: int) -> Iterator[Note]:
-        """A conversation said its last word, or nearly so: a late line begins anew."""
+        """A conversation said its last word."""
         for side in Side:
             reader = self._readers.pop((ident, side), None)
             if reader is not None:

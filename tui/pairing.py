@@ -47,8 +47,9 @@ def pair_files(files: Sequence[str], form: str, out: TextIO, err: TextIO, *, con
             pairs.tell(frame)
         for pair in pairs.feed(analyzer.feed_all(batch)):
             tell(pair)
-    for pair in pairs.feed(analyzer.finish()):
-        tell(pair)
+    for update in analyzer.finishing():
+        for pair in pairs.feed(update):
+            tell(pair)
     for pair in pairs.finish():
         tell(pair)
     for trips in pairs.trips():

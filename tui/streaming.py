@@ -36,7 +36,8 @@ def stream_file(
     )
     for batch in reading.batches():
         told.take(analyzer.feed_all(batch))
-    told.take(analyzer.finish())
+    for update in analyzer.finishing():
+        told.take(update)
     told.rest()
     if not told.found:
         count = told.conversations
