@@ -11,7 +11,7 @@ import struct
 from typing import NamedTuple
 
 from capture import exported
-from capture.analyzer import LINGER, LINGER_FIN
+from capture.analyzer import LINGER, LINGER_FIN, STEP_BACK
 from capture.decode import decode
 from capture.half import MASK
 from capture.model import ACK, FIN, RST, SYN, Conversation, Endpoint, Frame, Segment, Side
@@ -93,7 +93,7 @@ class Front(Survey):
             if way is passed and flags & 0x17 != 0x02:
                 if seconds >= alarm_second:
                     time = seconds * 1_000_000_000 + fraction * unit
-                    if time > now:  # noqa: PLR1730  # a call costs more
+                    if time > now or now - time > STEP_BACK:
                         now = time
                     if alarm <= now:
                         self._time_passed(now)
@@ -106,7 +106,7 @@ class Front(Survey):
                 break
             start = at + 16
             time = seconds * 1_000_000_000 + fraction * unit
-            if time > now:  # noqa: PLR1730  # a call costs more
+            if time > now or now - time > STEP_BACK:
                 now = time
             if alarm <= now and way is not None and way.flow.ways is not None:
                 # Whose time is up is none of these, or is to be closed: nobody is spared (`Analyzer._pass_time`).
