@@ -12,7 +12,10 @@ The rules:
 * *The end*: both FINs acknowledged and nothing missing: at once. A RST: after `LINGER`, for a capture may hold the rest
   behind it. FINs with something missing: after `LINGER_FIN`, for it may be sent again. Then half lines come out.
 * *Bounds*: at most `OPEN` conversations are open; beyond, those silent longest are finished, with a note. Closed ones
-  are remembered (`REMEMBERED`) to know their late segments.
+  are remembered (`REMEMBERED`) to know their late segments. What waits behind holes (`WAITING`), what is in no line yet
+  (`OWED`) and what is kept to compare copies with (`HISTORIES`) is bounded over all conversations too: beyond, those
+  that hold most go on without what they wait for, with a note. The bounds are passed at the same frame however frames
+  come together.
 """
 
 from __future__ import annotations
