@@ -12,6 +12,9 @@ from capture.model import Note
 NOTES_PER_KIND = 100  # a file with a million bad blocks is one finding, not a million; the count goes on
 COMMENT_OCTETS = 16 << 20  # comments are kept in memory until the capture is closed: as much as one largest block
 
+COMMENT = 128  # what a comment costs besides its octets
+INTERFACES = 1 << 16  # that one file may describe; the most that a capture card and its channels need is some hundreds
+
 CUT = "cut-file"  # the file ends inside a record
 BROKEN = "bad-record"  # a block that contradicts itself is skipped; a length nobody can believe ends the reading
 SKIPPED = "unknown-block"  # a block type that we do not know, or comments past their limit
@@ -54,14 +57,16 @@ class Findings:
 
     def once(self, kind: str, text: str, frame: int = 0) -> None:
         """Note it unless exactly these words were noted before."""
-        if text not in self._said:
+        if text in self._said:
+            return
+        if self._told.get(kind, 0) < NOTES_PER_KIND:
             self._said.add(text)
-            self.note(kind, text, frame)
+        self.note(kind, text, frame)
 
     def comment(self, octets: bytes, frame: int = 0) -> None:
-        self._comment_octets += len(octets)
+        self._comment_octets += len(octets) + COMMENT
         if self._comment_octets > COMMENT_OCTETS:
-            self.once(SKIPPED, f"the comments exceed {COMMENT_OCTETS} octets; the rest of them is not kept")
+            self.once(SKIPPED, f"the comments exceed {COMMENT_OCTETS} octets of memory; the rest of them is not kept")
             return
         self.comments.append(Comment(frame, octets.decode("utf-8", "backslashreplace")))
 

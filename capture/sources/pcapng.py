@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from capture.errors import BadCapture
 from capture.model import Frame
-from capture.sources.findings import BROKEN, CUT, SKIPPED, TIMELESS, Findings, Interface
+from capture.sources.findings import BROKEN, CUT, INTERFACES, SKIPPED, TIMELESS, Findings, Interface
 from capture.sources.octets import Octets
 
 MAGIC = b"\x0a\x0d\x0d\x0a"
@@ -182,6 +182,9 @@ class _Walker:
         return []
 
     def _interface(self, body: bytes) -> None:
+        if len(self.findings.interfaces) >= INTERFACES:
+            self.findings.once(BROKEN, f"more than {INTERFACES} interfaces are described; the rest is not kept")
+            return
         rate, plus, link, snap, fcs, name = _rate(_MICROSECONDS), 0, 0, 0, 0, ""
         if len(body) < 8:
             self.findings.note(BROKEN, "an interface block is too short; its frames have link type 0")

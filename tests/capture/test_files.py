@@ -27,7 +27,7 @@ from capture.glossary import NOTES
 from capture.model import Frame
 from capture.sources import octets, packed
 from capture.sources.files import read
-from capture.sources.findings import DAMAGE, NOTES_PER_KIND
+from capture.sources.findings import COMMENT_OCTETS, DAMAGE, INTERFACES, NOTES_PER_KIND
 from tests.capture.containers import CASES, FRAMES, MICRO, Case, Section, pcap, pcap_head
 
 BY_NAME = {case.name: case for case in CASES}
@@ -192,6 +192,25 @@ def test_a_million_bad_blocks_are_a_hundred_notes_and_a_count(saved) -> None:
         assert list(capture) == []
     assert len(capture.notes) == NOTES_PER_KIND + 1
     assert capture.notes[-1].text == f"and {5000 - NOTES_PER_KIND} more notes of this kind"
+
+
+def test_a_million_findings_of_any_kind_are_bounded(saved) -> None:
+    section = Section()
+    kinds = b"".join(struct.pack("<III", 0x10000 + n, 12, 12) for n in range(5_000))
+    one = len(section.interface().octets)
+    interfaces = section.interface().octets[one:] * 66_000
+    comments = section.frame(b"x", 1, comments=[b""] * 1000).octets[one + 20 :]
+    path = saved(section.octets[:one] + kinds + interfaces + comments * 140)
+    tracemalloc.start()
+    with read(path) as capture:
+        assert len(list(capture)) == 140
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(capture.interfaces) == INTERFACES
+    assert len(capture.comments) <= COMMENT_OCTETS // 128
+    assert {note.kind for note in capture.notes} == {"unknown-block", "bad-record"}
+    assert len(capture.notes) <= NOTES_PER_KIND + 4
+    assert peak < 60 << 20
 
 
 def test_many_small_sections_are_read_in_time(saved) -> None:
