@@ -28,7 +28,7 @@ from itertools import chain
 
 from capture import exported
 from capture.carrier import Carrier
-from capture.decode import ORDINARY, decode, ordinary, take
+from capture.decode import ORDINARY, PLAIN_IP, TCP, UNFRAGMENTED, decode, ordinary, take
 from capture.fragments import Fragments
 from capture.half import HISTORY, Half
 from capture.links import KNOWN_LINKS
@@ -104,15 +104,13 @@ class Analyzer:
             if time > self._now or self._now - time > STEP_BACK:
                 self._now = time
             if link == 1 and len(data) >= ORDINARY:
-                kind, first, total, fragment, protocol, key, sequence, acknowledgement, words, flags = ordinary(data)
+                kind, total, fragment, key, sequence, acknowledgement, words, flags = ordinary(data)
                 route = route_of(key)
                 if (
                     route is not None
                     and flags & 0x17 == ACK
-                    and kind == 0x0800
-                    and first == 0x45
-                    and protocol == 6
-                    and not fragment & 0x3FFF
+                    and kind == PLAIN_IP
+                    and fragment & UNFRAGMENTED == TCP
                     and (not alarms or alarms[0][0] > self._now)
                 ):
                     at, end = 34 + (words >> 4 << 2), 14 + total

@@ -18,12 +18,15 @@ from capture.model import Endpoint, Frame, Segment
 
 __all__ = ["decode", "headers", "spans", "take"]
 
-_TCP = 6
+TCP = 6
 
-# Ethernet II, IPv4 without options, TCP, its octets from the frame's first on: type, version and length, total length,
-# fragment, protocol, addresses and ports, sequence, acknowledgement, data offset, flags. For `capture.analyzer`.
-ordinary = struct.Struct(">12xHBxH2xHxB2x12sIIBB").unpack_from
+# Ethernet II, IPv4, TCP, from the frame's first octet on: type with the first octet of IP, total length, fragment with
+# protocol, addresses and ports, sequence, acknowledgement, data offset, flags. For `capture.analyzer`, which compares
+# the first with `PLAIN_IP`: IPv4 without options; and the bits `UNFRAGMENTED` of the third with TCP's number, 6.
+ordinary = struct.Struct(">12x3sxH2xI2x12sIIBB").unpack_from
 ORDINARY = 54  # octets it needs
+PLAIN_IP = b"\x08\x00\x45"
+UNFRAGMENTED = 0x3FFF00FF
 
 # Ethernet II, IPv4 without options, TCP: one unpack tells it and reads it.
 _COMMON = struct.Struct(">12xHBxH2xHxB10xHHIIBBH")
@@ -48,7 +51,7 @@ def take(frame: Frame) -> Segment | Carrier | None:
         )
         end = 14 + total
         # In the common case nothing is cut; whatever is odd takes the long way.
-        if kind == 0x0800 and first == 0x45 and protocol == _TCP and not fragment & 0x3FFF and 54 <= end <= len(data):
+        if kind == 0x0800 and first == 0x45 and protocol == TCP and not fragment & 0x3FFF and 54 <= end <= len(data):
             at = 34 + (offset >> 4 << 2)
             if at < 54 or at > end:
                 return None
@@ -60,7 +63,7 @@ def take(frame: Frame) -> Segment | Carrier | None:
     carrier = carry(frame)
     if carrier is None or carrier.fragment:
         return carrier
-    if carrier.protocol != _TCP:
+    if carrier.protocol != TCP:
         return None
     return _segment(frame, carrier)
 
@@ -101,5 +104,7 @@ def _segment(frame: Frame, carrier: Carrier) -> Segment | None:
 def _remember(key: bytes, source: Endpoint, destination: Endpoint) -> tuple[Endpoint, Endpoint]:
     if len(_pairs) >= _PAIRS:
         _pairs.clear()
-    pair = _pairs[key] = (source, destination)
+    half = (len(key) - 4) // 2
+    back = _pairs.get(key[half:-4] + key[:half] + key[-2:] + key[-4:-2])  # the other way round: the same two values
+    pair = _pairs[key] = (source, destination) if back is None else (back[1], back[0])
     return pair

@@ -100,13 +100,14 @@ def label_files(
     sheet, reading = Sheet(out), Reading(files, err)
     if form == "jsonl" and conversation is None and condition is None and _for_two(files):
         return _by_two(reading, sheet, Progress(files, err), show_secrets, err)
-    labelling = Labelling(reading, sheet, Progress(files, err))
+    progress = Progress(files, err)
+    labelling = Labelling(reading, sheet, progress)
     rows = labelling.rows()
     if conversation is not None:
         rows = (row for row in rows if row.conversation == conversation)
     if condition is not None:
         rows = (row for row in _one_by_one(rows) if condition.meets(row, show_secrets))
-    with _no_collection():
+    with progress, _no_collection():
         for text in FORMATS[form](rows, labelling.conversations, show_secrets=show_secrets):
             sheet.add(text)
     sheet.write()
@@ -117,7 +118,7 @@ def _by_two(reading: Reading, sheet: Sheet, progress: Progress, show_secrets: bo
     """The same by two processes."""
     from tui.partner import Partner, Shared
 
-    with _no_collection(), Partner(show_secrets) as partner:
+    with progress, _no_collection(), Partner(show_secrets) as partner:
         shared = Shared(partner, show_secrets)
         for batch in reading.batches():
             for text in shared.feed(batch):

@@ -20,7 +20,10 @@ _ERASE = "\r\x1b[K"
 
 
 class Progress:
-    """Of the reading of ``files``. Told what passed, says so on ``err`` if that is a terminal."""
+    """Of the reading of ``files``. Told what passed, says so on ``err`` if that is a terminal.
+
+    A context manager: behind it the terminal is as it was, however it was left.
+    """
 
     def __init__(self, files: Sequence[str], err: TextIO) -> None:
         self._err = err
@@ -48,6 +51,12 @@ class Progress:
     def _share(self) -> str:
         """Per cent of the files, while the frames say less than their size: a packed file gives more than it holds."""
         return f"{100 * self._octets // self._size} %, " if self._octets <= self._size else ""
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
 
     def end(self) -> None:
         """Everything is through, or nothing more comes: the terminal is as it was."""

@@ -22,11 +22,12 @@ from json.encoder import encode_basestring_ascii as quote
 
 from capture import runs
 from capture.labels import label
-from capture.model import Conversation, Layer, Line, Missing, Run, Side, Span
+from capture.model import Conversation, Layer, Line, Missing, Pdu, Run, Side, Span
 from capture.protocols.secrets import mask
 
-_SIDES = {side: side.value for side in Side}
+_CLIENT = Side.CLIENT
 _ITSELF = bytes(octet for octet in range(0x20, 0x7F) if octet not in b'"\\') + b"\r\n"  # stands for itself in a run
+_KEPT_OCTETS = 512  # of a line that is kept; longer ones do not come again
 _KEPT = 4096  # lines of which the print is kept; a mail session has some dozens of different ones
 
 
@@ -45,16 +46,17 @@ def lines(
 class Printer:
     """Prints rows, and keeps what was printed of the latest lines."""
 
-    __slots__ = ("_kept", "_show_secrets")
+    __slots__ = ("_kept", "_names", "_show_secrets")
 
     def __init__(self, show_secrets: bool) -> None:
         self._show_secrets = show_secrets
+        self._names: dict[Pdu, str] = {}
         self._kept: dict[tuple[object, ...], tuple[tuple[Span, ...], str, str, str]] = {}
 
     def row(self, row: Line | Missing | Run) -> str:
         """The row as `lines` gives it."""
         if isinstance(row, Run):
-            return print_run(row)
+            return self._run(row)
         return self._line(row) if isinstance(row, Line) else _gap(row)
 
     def _line(self, line: Line) -> str:
@@ -63,12 +65,15 @@ class Printer:
         key = data, pdu.name, id(spans), flags, whole, layer
         kept = self._kept.get(key)
         if kept is None:
-            if len(self._kept) >= _KEPT:
-                self._kept.clear()
-            kept = self._kept[key] = spans, *self._parts(line)
+            kept = spans, *self._parts(line)
+            if len(data) <= _KEPT_OCTETS:
+                if len(self._kept) >= _KEPT:
+                    self._kept.clear()
+                self._kept[key] = kept
         _, text, name, rest = kept
+        letter = "C" if side is _CLIENT else "S"
         return (
-            f'{{"conversation": {conversation}, "side": "{_SIDES[side]}", "n": {number}, "offset": {offset}, '
+            f'{{"conversation": {conversation}, "side": "{letter}", "n": {number}, "offset": {offset}, '
             f'"time": {_seconds(time)}, "line": {text}, {name}, "pdu_id": "{pdu.ident}", '
             f'{rest}, "frames": {[*frames]}, "layer": "{_LAYERS[layer]}"}}'
         )
@@ -81,33 +86,43 @@ class Printer:
             f'"spans": {_spans(line.spans)}, "flags": [{", ".join(map(quote, line.flags))}]',
         )
 
-
-def print_run(run: Run) -> str:
-    """The lines of a run, as `lines` prints them, with line ends between them."""
-    conversation, side, number, offset, data, pdu, flags, _, frames, time, _ = run
-    head = f'{{"conversation": {conversation}, "side": "{_SIDES[side]}", "n": '
-    middle = f', "time": {_seconds(time)}, "line": "'
-    name = f'\\r\\n", "label": "user data", "pdu": {quote(pdu.name)}, "pdu_id": "{pdu.ident}", "spans": '
-    tail = f', "flags": [{", ".join(map(quote, flags))}], "frames": {[*frames]}, "layer": "application"}}'
-    printed = []
-    if not data.translate(None, _ITSELF):
-        parts = data.decode("ascii").split("\r\n")
-        parts.pop()
-        for text in parts:
-            size = len(text) + 2
-            printed.append(f'{head}{number}, "offset": {offset}{middle}{text}{name}{_PLAIN[size]}{tail}')
-            number += 1
-            offset += size
-    else:
-        # An escaped line ends in these four characters, and they stand nowhere else: what looks like a line end and is
-        # none has its backslash doubled.
-        parts = quote(data.decode("latin-1"))[1:-1].split("\\r\\n")
-        parts.pop()
-        for text, octets in zip(parts, data.splitlines(True), strict=True):
-            printed.append(f'{head}{number}, "offset": {offset}{middle}{text}{name}{_PLAIN[len(octets)]}{tail}')
-            number += 1
-            offset += len(octets)
-    return "\n".join(printed)
+    def _run(self, run: Run) -> str:
+        conversation, side, number, offset, data, pdu, flags, total, frames, time, _ = run
+        name = self._names.get(pdu)
+        if name is None:
+            if len(self._names) >= _KEPT:
+                self._names.clear()
+            name = self._names[pdu] = (
+                f'\\r\\n", "label": "user data", "pdu": {quote(pdu.name)}, "pdu_id": "{pdu.ident}", "spans": '
+            )
+        letter = "C" if side is _CLIENT else "S"
+        head = f'{{"conversation": {conversation}, "side": "{letter}", "n": '
+        middle = f', "time": {_seconds(time)}, "line": "'
+        marks = ", ".join(map(quote, flags)) if flags else ""
+        tail = f', "flags": [{marks}], "frames": {[*frames]}, "layer": "application"}}'
+        as_it_is = not data.translate(None, _ITSELF)
+        if as_it_is and total == 1:
+            text = data[:-2].decode("ascii")
+            return f'{head}{number}, "offset": {offset}{middle}{text}{name}{_PLAIN[len(data)]}{tail}'
+        printed = []
+        if as_it_is:
+            parts = data.decode("ascii").split("\r\n")
+            parts.pop()
+            for text in parts:
+                size = len(text) + 2
+                printed.append(f'{head}{number}, "offset": {offset}{middle}{text}{name}{_PLAIN[size]}{tail}')
+                number += 1
+                offset += size
+        else:
+            # An escaped line ends in these four characters, and they stand nowhere else: what looks like a line end and
+            # is none has its backslash doubled.
+            parts = quote(data.decode("latin-1"))[1:-1].split("\\r\\n")
+            parts.pop()
+            for text, octets in zip(parts, data.splitlines(True), strict=True):
+                printed.append(f'{head}{number}, "offset": {offset}{middle}{text}{name}{_PLAIN[len(octets)]}{tail}')
+                number += 1
+                offset += len(octets)
+        return "\n".join(printed)
 
 
 def _gap(gap: Missing) -> str:
