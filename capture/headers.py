@@ -66,7 +66,12 @@ def _link(frame: Frame, network: int | None, carrier: Carrier | None) -> Header 
             fields.append((carrier.end, size, "pad", data[carrier.end :].hex(" ")))
         return Header(Layer.LINK, "Ethernet", "frame", 0, body, size, tuple(fields))
     if frame.link not in _PSEUDO:
-        return None
+        if not network:
+            return None  # nothing is in front of the packet, or nobody knows what
+        fields = [(0, network, "encapsulation", data[:network].hex(" "))]
+        return Header(
+            Layer.LINK, _RARER.get(frame.link, f"link type {frame.link}"), "frame", 0, network, size, tuple(fields)
+        )
     name, unit, shape = _PSEUDO[frame.link]
     fields = [*_read(data, 0, shape)]
     body = fields[-1][1] if fields else 0
@@ -236,6 +241,11 @@ _PSEUDO: dict[int, tuple[str, str, _Shape]] = {
     NULL: ("Loopback", "loopback frame", _LOOPBACK),
     LOOP: ("Loopback", "loopback frame", _LOOPBACK),
 }
+# Links whose headers are not taken apart field by field, by their LINKTYPE_ numbers.
+_RARER = {6: "IEEE 802.5", 8: "SLIP", 10: "FDDI", 51: "PPPoE", 100: "ATM", 104: "Cisco HDLC", 107: "Frame Relay"}
+_RARER |= {109: "ENC", 117: "PFLOG", 122: "Fibre Channel", 138: "IEEE 1394", 192: "PPI", 219: "MPLS", 239: "NFLOG"}
+_RARER |= dict.fromkeys((9, 50, 166, 204), "PPP") | dict.fromkeys((105, 119, 127, 163), "IEEE 802.11")
+_RARER |= dict.fromkeys((240, 241, 274), "Ethernet") | dict.fromkeys((149, 258), "PKTAP")
 _IPV4: _Shape = (
     (1, "version-ihl", _version_ihl),
     (1, "dscp-ecn", _dscp),

@@ -220,7 +220,9 @@ def _odd(data: bytes, link: int) -> _Step | None:
     if link == _PFLOG:
         return _Step(_NIBBLE, data[0] + 3 & ~3)
     if link == _FRAME_RELAY:
-        at = next(n + 1 for n in range(4) if data[n] & 1)  # Q.922: the last octet of the address is odd
+        at = next((n + 1 for n in range(4) if data[n] & 1), 0)  # Q.922: the last octet of the address is odd
+        if not at:
+            return None
         at += 2 if data[at + 1] == 0 else 1  # RFC 2427: control, and a pad perhaps
         kind = {0xCC: IPV4, 0x8E: IPV6}.get(data[at])
         if kind is None and data[at : at + 4] == b"\x80\0\0\0":

@@ -237,6 +237,19 @@ def test_tshark_finds_the_same_segment_in_every_carrier(tmp_path: Path) -> None:
     assert set(differing) == set(TSHARK_DIFFERS), differing
 
 
+@pytest.mark.parametrize("name", EVERY)
+def test_every_octet_in_front_of_the_packet_is_the_links(name: str) -> None:
+    data, link, _ = EVERY[name]
+    first, *rest = headers(of(data, link))
+    if first.layer is Layer.LINK:
+        assert first.name
+        assert [span.start for span in spans(first)] == [0, *(span.end for span in spans(first))][:-1]
+        assert rest[0].start >= first.body > 0
+    else:
+        assert (first.layer, first.start) == (Layer.NETWORK, 0)
+        assert link in (14, 101, 228)
+
+
 CARRIERS6 = {
     "ethernet": (ethernet(PACKET6), 1),
     "SLL2": (bytes.fromhex("86dd 0000 00000003 0001 00 06 020000000010 0000") + PACKET6, 276),
