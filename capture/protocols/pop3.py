@@ -263,6 +263,11 @@ class Pop3Dialogue(Exchange):
 
     _straying = False
 
+    def _goes_on(self, voice: Voice) -> bool:
+        """Whether the next line is no status line: only asked when all there will ever be is there."""
+        line = voice.peek(LONGEST_LINE).split(b"\n", 1)[0]
+        return bool(line) and not _is_status(line, "cut") and not line.startswith(b"+ ")
+
     def _stray(self, data: bytes, end: int, cut: str) -> None:
         """Only the server was captured (as rule O2): what is no status line belongs to the response before it."""
         voice = self._answers
@@ -333,6 +338,9 @@ class Pop3Dialogue(Exchange):
         kind = "greeting" if owed is not None and owed.command == "greeting" else "response"
         status = data[: found.end()].decode() if found else ""
         many = bool(owed and owed.content and status == "+OK")
+        if owed is None and self._alone and status == "+OK" and self._goes_on(voice):
+            many = True  # O2: the lines behind it tell
+            flags += ("assumed",)
         if owed is None and self._asked and not self._lost_commands and not self._alone:
             flags += ("unsolicited",)
         if found or challenge:

@@ -167,10 +167,10 @@ def test_what_is_no_response_is_malformed_and_counts() -> None:
 def test_only_the_server_was_captured() -> None:
     shown = pop("S: +OK ready\n+OK\n+OK\n1 120\n.\n+OK\nSubject: x\n\n.\n+OK bye")
     assert shown[2:] == [
-        "S3 PDU | +OK response S3",
+        "S3 PCI | +OK response S3 | assumed",
         "S4 PCI | +OK response S3 | assumed",
         "S5 PCI | +OK response S3 | assumed",
-        "S6 PDU | +OK response S4",
+        "S6 PCI | +OK response S4 | assumed",
         "S7 user data | +OK response S4 | assumed",
         "S8 user data | +OK response S4 | assumed",
         "S9 PCI | +OK response S4 | assumed",
