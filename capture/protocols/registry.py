@@ -68,8 +68,10 @@ def choose(
     client, server = first.get(Side.CLIENT, b""), first.get(Side.SERVER, b"")
     port = PORTS.get(server_port)
     said = _said(client, server)
+    if said == "tls":  # on a port of mail a server may answer it in plain, and only where the beginning was captured
+        return port if port is not None and client and not midstream else "tls"
     if said is not None:
-        return port if said == "tls" and port else said
+        return said
     if port is not None and not _contradicts(port, client, server):
         enough = max(len(client), len(server)) >= 4  # the first speaker's word, so that a port that lies is found out
         return port if enough or midstream or final else None
@@ -87,6 +89,8 @@ def _said(client: bytes, server: bytes) -> str | None:
     if found is not None:
         return "lmtp" if found[1] else "smtp"
     if is_record(client[:3]) and len(client) >= 3 and (not server or is_record(server[:3]) is not False):
+        return "tls"
+    if is_record(server[:3]) and len(server) >= 3 and not client:
         return "tls"
     if _POP3_SERVER.match(server) and _POP3_CLIENT.match(client):
         return "pop3"

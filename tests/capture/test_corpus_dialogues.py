@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from capture.errors import BadCapture
 from capture.model import Conversation, Layer, Line, Side
 from capture.record import Record
 from tests.capture.test_corpus import CORPUS, capture_of, endpoint, observed
@@ -233,3 +234,22 @@ def test_a_real_session_is_of_the_protocol_that_it_speaks(truth: Path) -> None:
         if (name_of(truth), stream.number) in TLS_AT_ONCE:
             spoken = "tls"
         assert stream.fact.protocol == spoken, [line.data[:40] for line in record.lines[:5]]
+
+
+@pytest.mark.parametrize("truth", sorted(CORPUS.glob("truth/**/*.json")), ids=name_of)
+def test_what_is_no_mail_is_not_taken_for_mail(truth: Path) -> None:
+    told_of = json.loads(truth.read_text())
+    try:
+        record = observed(capture_of(truth))
+    except BadCapture:
+        return  # refused: `test_corpus` knows why
+    mail = {
+        frozenset((endpoint(stream["client"]), endpoint(stream["server"])))
+        for stream in told_of.get("streams", [])
+        if {"smtp", "pop", "imap"} & set(stream)
+    }
+    for fact in record.conversations:
+        if frozenset((fact.client, fact.server)) not in mail and any(
+            n.conversation == fact.ident for n in record.lines
+        ):
+            assert fact.protocol in ("opaque", "tls"), fact
