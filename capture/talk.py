@@ -396,8 +396,11 @@ class Talk:
             self._runs.clear()
         notes = dialogue.take_notes()
         if notes:
-            frame = item.frame if item is not None else 0
-            news.notes += [note._replace(conversation=self.ident, frame=note.frame or frame) for note in notes]
+            last = item.frame if item is not None else 0
+            frames = [note.frame or self._brought(note) or last for note in notes]
+            news.notes += [
+                note._replace(conversation=self.ident, frame=frame) for note, frame in zip(notes, frames, strict=True)
+            ]
         for ear in self._ears:
             if ear.heard:
                 ear.release(dialogue.settled(ear.side))
@@ -447,6 +450,12 @@ class Talk:
         offset, stop, order, chunk = heard[index]
         frames = (chunk[3],) if end <= stop else self._frames(heard, index, end)
         return _line(Line, (*line[:10], frames, chunk[4], order + start - offset))
+
+    def _brought(self, note: Note) -> int:
+        """The frame that brought the octet that a note is about; 0 when that is not known any more."""
+        heard = self._ear(note.side).heard if note.side is not None and note.offset >= 0 else []
+        index = bisect_right(heard, note.offset, key=_offset) - 1
+        return heard[index].chunk.frame if index >= 0 and note.offset < heard[index].end else 0
 
     @staticmethod
     def _frames(heard: list[Heard], index: int, end: int) -> tuple[int, ...]:
