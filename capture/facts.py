@@ -7,7 +7,8 @@ analyzer, line by line) must come to the same.
 * *messages*: mail data whose end was read (its lone dot), BDAT chunks with LAST whose last octet was reached, and the
   messages that POP3 gave whole. Whether they were accepted is another question.
 * *mail_from*, *rcpt_to*: the paths of MAIL and RCPT as they were typed, accepted or refused, without their brackets.
-* *last_reply*: the code of the last reply that was read to its end: 100 to 599, or ``+OK``, ``-ERR``, ``+`` of POP3.
+* *last_reply*: the code of the reply whose last line was captured last: 100 to 599; in POP3 ``+OK``,
+  ``-ERR`` or ``+``.
 """
 
 from __future__ import annotations
@@ -73,9 +74,10 @@ class Count:
     def __init__(self) -> None:
         self.commands = 0
         self.messages = 0
-        self.mail_from: list[str] = []
-        self.rcpt_to: list[str] = []
-        self.last_reply: int | str | None = None
+        # With the place of each in the order of capture, for held-back lines are made later than some behind them.
+        self.mail_from: list[tuple[int, str]] = []
+        self.rcpt_to: list[tuple[int, str]] = []
+        self.last_reply: tuple[int, int | str | None] = (-1, None)
         # Identifiers of PDUs: the last command that was counted, the last message, the last content of each side.
         self._verbs: dict[Side, str] = {}
         self._dots: dict[Side, str] = {}
@@ -84,7 +86,9 @@ class Count:
 
     def sum(self) -> Sum:
         """What it came to."""
-        return Sum(self.commands, self.messages, tuple(self.mail_from), tuple(self.rcpt_to), self.last_reply)
+        senders = tuple(path for _, path in sorted(self.mail_from))
+        recipients = tuple(path for _, path in sorted(self.rcpt_to))
+        return Sum(self.commands, self.messages, senders, recipients, self.last_reply[1])
 
     def run(self, run: Run) -> None:
         """Plain lines of content."""
@@ -112,7 +116,7 @@ class Count:
                 if field in ("reverse-path", "forward-path"):
                     path = line.data[start:end].decode("latin-1")
                     bare = path[1:-1] if path.startswith("<") and path.endswith(">") else path
-                    (self.rcpt_to if field == "forward-path" else self.mail_from).append(bare)
+                    (self.rcpt_to if field == "forward-path" else self.mail_from).append((line.order, bare))
         elif name == "BDAT command" and any(span.field == "last" for span in line.spans):
             size = next(int(line.data[s.start : s.end]) for s in line.spans if s.field == "chunk-size")
             self._chunk_ends[line.side] = line.pdu.ident, line.offset + len(line.data) + size
@@ -132,11 +136,13 @@ class Count:
         data = line.data
         if not data.endswith(b"\n"):
             return
+        latest = line.order >= self.last_reply[0]
         if code.isdigit():
-            if data[:3].isdigit() and data[3:4] != b"-":
-                self.last_reply = int(code)
+            if latest and data[:3].isdigit() and data[3:4] != b"-":
+                self.last_reply = line.order, int(code)
         elif code in ("+OK", "-ERR", "+"):
             if data.startswith(code.encode()):
-                self.last_reply = code
+                if latest:
+                    self.last_reply = line.order, code
             elif any(span.field in ("content", "line-end") for span in line.spans):
                 self._content[line.side] = line.pdu.ident

@@ -8,18 +8,19 @@ two unpackings; every other one becomes a `Frame` and goes the long way, which i
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from capture import exported
-from capture.analyzer import LINGER, LINGER_FIN, STEP_BACK
+from capture.analyzer import LINGER, LINGER_FIN, STEP_BACK, Analyzer
 from capture.decode import decode
 from capture.half import MASK
-from capture.model import ACK, FIN, RST, SYN, Conversation, Endpoint, Frame, Segment, Side
+from capture.model import ACK, FIN, RST, SYN, Conversation, Endpoint, Frame, Note, Segment, Side, Update
 from capture.survey import Flow, Store, Survey
 from capture.swift import BEHIND, Swift, Way
 from capture.talk import News, Talk
 
-PORT_PAIRS = 1 << 17  # remembered of conversations that are passed over and go on
+PASSED = 1 << 16  # conversations that are passed over and remembered, for they may go on; each costs 350 octets
 RECORD = 16  # octets of a record header
 _ORDINARY = 54  # octets of a frame whose headers have no options
 _NEEDED = RECORD + _ORDINARY
@@ -79,10 +80,10 @@ class Front(Survey):
         """
         order, unit = shape
         head = struct.Struct(order + "IIII26x12s9xB").unpack_from
+        skim, clock = struct.Struct(order + "8xI30x12s9xB").unpack_from, struct.Struct(order + "II").unpack_from
         body, get, size, passed = _body, self._ways.get, len(data), _PASSED
         now, alarms = self._now, self._alarms
         alarm = alarms[0][0] if alarms else _NEVER
-        alarm_second = alarm // 1_000_000_000
         last, begun = size - _NEEDED, at
         while at <= last:
             seconds, fraction, captured, length, key, flags = head(data, at)
@@ -91,28 +92,42 @@ class Front(Survey):
                 break
             way = get(key)
             if way is passed and flags & 0x17 != 0x02:
-                if seconds >= alarm_second:
-                    time = seconds * 1_000_000_000 + fraction * unit
-                    if time > now or now - time > STEP_BACK:
-                        now = time
-                    if alarm <= now:
-                        self._time_passed(now)
-                        alarm = alarms[0][0] if alarms else _NEVER
-                        alarm_second = alarm // 1_000_000_000
-                at = end
-                number += 1
+                # The more of a capture is no mail, the longer it stays in here.
+                while True:
+                    skipped, at = at, end
+                    number += 1
+                    if at > last:
+                        break
+                    captured, key, flags = skim(data, at)
+                    end = at + 16 + captured
+                    if end > size or get(key) is not passed or flags & 0x17 == 0x02:
+                        break
+                # The time that passed meanwhile is that of the last of them.
+                seconds, fraction = clock(data, skipped)
+                time = seconds * 1_000_000_000 + fraction * unit
+                if time > now:
+                    now = time
+                elif now - time > STEP_BACK:
+                    now = time
+                    self._clock_set_back()
+                if alarm <= now:
+                    self._time_passed(now)
+                    alarm = alarms[0][0] if alarms else _NEVER
                 continue
             if captured > length:
                 break
             start = at + 16
             time = seconds * 1_000_000_000 + fraction * unit
-            if time > now or now - time > STEP_BACK:
+            if time > now:
                 now = time
+            elif now - time > STEP_BACK:
+                now = time
+                self._clock_set_back()
+                way = None
             if alarm <= now and way is not None and way.flow.ways is not None:
                 # Whose time is up is none of these, or is to be closed: nobody is spared (`Analyzer._pass_time`).
                 self._time_passed(now)
                 alarm = alarms[0][0] if alarms else _NEVER
-                alarm_second = alarm // 1_000_000_000
                 way = get(key)
             if way is not None and captured >= _ORDINARY:
                 kind, total, fragment, protocol, sequence, acknowledgement, words = body(data, start)
@@ -144,18 +159,16 @@ class Front(Survey):
                             continue
                     flow = way.flow
                     if flow.ways is not None and flow.follow(way, sequence, acknowledgement, flags, data[a:b], time):
-                        if flags & (FIN | RST) or way.other.fin:
+                        if flow.ways is not None and (flags & (FIN | RST) or way.other.fin):
                             self._now = now
                             self._ending(flow)
                             alarm = alarms[0][0] if alarms else _NEVER
-                            alarm_second = alarm // 1_000_000_000
                         at = end
                         number += 1
                         continue
             self._now = now
             self._one(Frame(number, time, data[start:end], length))
             alarm = alarms[0][0] if alarms else _NEVER
-            alarm_second = alarm // 1_000_000_000
             at = end
             number += 1
         self._now = now
@@ -167,6 +180,13 @@ class Front(Survey):
         self._pass_time(time, news, facts)
         if news or facts or news.talks:
             self._noted(self._update(news, facts))
+
+    def _clock_set_back(self) -> None:
+        """Every stream must be told: it counts its patience anew."""
+        for talk in self._open.values():
+            if isinstance(talk, Swift) and talk.ways is not None:
+                self._leave(talk)
+                talk.wake()
 
     def _ending(self, flow: Swift) -> None:
         """A FIN or a RST was seen, or something behind one: as `Analyzer._observe`."""
@@ -180,34 +200,71 @@ class Front(Survey):
             if ways[0].fin_acked and ways[1].fin_acked:
                 self._close(flow, News(), [])
 
-    def _one(self, frame: Frame) -> None:
+    def feed_all(self, frames: Iterable[Frame]) -> Update:
+        """As `Survey.feed_all`; of what it returns, only the notes are whole."""
+        notes: list[Note] = []
+        octets = 0
+        for frame in frames:
+            octets += len(frame.data)
+            if not self._follows(frame):
+                notes += self._one(frame)
+        self._settle(octets)
+        return Update(notes=tuple(notes))
+
+    def _follows(self, frame: Frame) -> bool:
+        """Take a frame of a swift conversation, if it may follow there; as `walk` does."""
+        _, time, data, _, link, _ = frame
+        if link != 1 or len(data) < _ORDINARY:
+            return False
+        way = self._ways.get(data[26:38])
+        if way is None or way.flow.ways is None:
+            return False
+        kind, total, fragment, protocol, sequence, acknowledgement, words = _body(data)
+        a, b = 34 + (words >> 4 << 2), 14 + total
+        if kind != _IPV4 or protocol != 6 or fragment & 0x3FFF or not _ORDINARY <= a <= b <= len(data):
+            return False
+        if time > self._now:
+            self._now = time
+        elif self._now - time > STEP_BACK:
+            self._clock_set_back()
+            return False
+        if self._alarms and self._alarms[0][0] <= self._now:
+            self._time_passed(self._now)
+        flow, flags = way.flow, data[47]
+        if flow.ways is None or not flow.follow(way, sequence, acknowledgement, flags, data[a:b], time):
+            return False
+        if flow.ways is not None and (flags & (FIN | RST) or way.other.fin):
+            self._ending(flow)
+        return True
+
+    def _one(self, frame: Frame) -> tuple[Note, ...]:
         """A frame that is not as most are; the SYN that opens a conversation is the commonest."""
         data = frame.data
-        if len(data) >= _ORDINARY and data[47] & 0x17 == SYN and data[12:15] == _IPV4 and data[23] == 6:
-            _, total, _, _, sequence, _, words = _body(data)
-            if not (data[20] & 0x3F or data[21]) and 34 + (words >> 4 << 2) == 14 + total <= len(data):
-                self._open_swift(frame, sequence)
-                return
-        self.feed(frame)
+        if frame.link == 1 and len(data) >= _ORDINARY and data[47] & 0x17 == SYN and data[12:15] == _IPV4:
+            _, total, fragment, protocol, sequence, _, words = _body(data)
+            alone = 34 + (words >> 4 << 2) == 14 + total <= len(data)  # no octets come with it
+            if alone and protocol == 6 and not fragment & 0x3FFF and self._opens(frame, sequence):
+                return ()
+        return self._noted(Analyzer.feed_all(self, (frame,))).notes
 
-    def _open_swift(self, frame: Frame, sequence: int) -> None:
+    def _opens(self, frame: Frame, sequence: int) -> bool:
+        """Take a SYN that opens a conversation on ports where none is open."""
         data = frame.data
         sport, dport = _ports(data, 34)
         source, destination = Endpoint(data[26:30], sport), Endpoint(data[30:34], dport)
         keys = data[26:38], data[30:34] + data[26:30] + data[36:38] + data[34:36]
         if self._ways.get(keys[0]) is _PASSED:
             if self._numbers.get(keys[0]) == sequence:
-                return  # sent again
+                return True  # sent again
             self._forget_passed(keys)
         talk = self._talks.get((source, destination, ()))
         if talk is not None and talk.stream is not None:
-            self.feed(frame)
-            return
+            return False
         if self._strangers is not None and dport in FOREIGN_PORTS:
             if self._strangers <= 0:
                 self._count += 1
                 self._pass_over(keys, sequence)
-                return
+                return True
             self._strangers -= 1
         news, facts = News(), list[Conversation]()
         self._pass_time(frame.time, news, facts)
@@ -218,14 +275,14 @@ class Front(Survey):
             self._ways[way.key] = way
         if news or facts or news.talks:
             self._noted(self._update(news, facts))
+        return True
 
     # --- what is passed over ------------------------------------------------------------------------------------
 
     def _pass_over(self, keys: tuple[bytes, bytes], sequence: int) -> None:
-        if len(self._ways) > PORT_PAIRS:  # those that end are not noticed
-            for key in [key for key, way in self._ways.items() if way is _PASSED]:
-                del self._ways[key]
-            self._numbers.clear()
+        if len(self._numbers) >= PASSED:
+            oldest = next(iter(self._numbers))
+            self._forget_passed((oldest, oldest[4:8] + oldest[:4] + oldest[10:] + oldest[8:10]))
         self._numbers[keys[0]] = sequence
         for key in keys:
             self._ways[key] = _PASSED
@@ -238,10 +295,12 @@ class Front(Survey):
 
     def _meet(self, strangers: list[Flow]) -> None:
         for flow in strangers:
-            if self._strangers is None or flow.stream is None:
-                continue
+            if self._strangers is None or flow.server.port in FOREIGN_PORTS:
+                continue  # those on foreign ports were counted when they opened
             if self._strangers > 0:
-                self._strangers -= flow.server.port not in FOREIGN_PORTS  # else it was counted when it opened
+                self._strangers -= 1
+            elif flow.stream is None:
+                self.passed += self._flows.pop(flow.ident, None) is not None
             elif not flow.scope and len(flow.client.address) == 4:
                 self._drop(flow)
 

@@ -224,6 +224,11 @@ class Flow(Talk):
             self._dialogue = None
             for ear in self._ears:
                 ear.heard.clear()
+            self._introduce()
+
+    def _introduce(self) -> None:
+        """It is no mail."""
+        if self.server.port not in analyzer.MAIL_PORTS:
             self.store.strangers.append(self)
 
     # --- the end ------------------------------------------------------------------------------------------------
@@ -250,6 +255,8 @@ class Flow(Talk):
                 super().finish(work.news)
                 for note in work.read():
                     self.note(note)
+                if self.protocol in ("", "opaque", "tls"):
+                    self._introduce()
             self.store.unsettled.pop(self.ident, None)
             account, self._sum = work.account, work.count.sum()
             self._sizes = account.sizes[0], account.sizes[1]
@@ -388,7 +395,6 @@ class Survey(Analyzer):
     def _close(self, talk: Talk, news: News, facts: list[Conversation]) -> None:
         oldest = self._remembered[0] if len(self._remembered) >= analyzer.REMEMBERED else None
         super()._close(talk, news, facts)
-        if isinstance(oldest, Flow):
-            # It is remembered no longer: a segment that comes now is of another conversation.
+        # It is remembered no longer: a segment that comes now is of another conversation.
+        if isinstance(oldest, Flow) and self._flows.pop(oldest.ident, None) is not None:
             self._final[oldest.ident] = oldest.row()
-            del self._flows[oldest.ident]

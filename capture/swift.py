@@ -143,7 +143,7 @@ class Swift(Flow):
                 # Behind a FIN only acknowledgements come, which have its number or the next.
                 if payload or told & FIN or (sequence - mine) & MASK > 1:
                     return False
-            elif sequence != mine or len(payload) + self.weight > self.limit:
+            elif sequence != mine or (told & FIN and len(payload) + self.weight > self.limit):
                 return False
             if other.fin and acknowledgement == (theirs + 1) & MASK:
                 other.fin_acked = True
@@ -159,6 +159,8 @@ class Swift(Flow):
             return False
         self.frames += 1
         self.end = max(self.end, time)
+        if self.weight > self.limit:
+            self.weigh()
         return True
 
     def _say(self, way: Way, payload: bytes) -> None:

@@ -71,19 +71,15 @@ def told(frames: Iterable[Frame]) -> list[Facts]:
                 (len(sides[0]), len(sides[1])),
                 (hashlib.sha256(sides[0]).hexdigest(), hashlib.sha256(sides[1]).hexdigest()),
                 (tuple(gaps[Side.CLIENT]), tuple(gaps[Side.SERVER])),
-                count.commands,
-                count.messages,
-                tuple(count.mail_from),
-                tuple(count.rcpt_to),
-                count.last_reply,
+                *count.sum(),
                 dict(noted.get(fact.ident, {})),
             )
         )
     return rows
 
 
-def surveyed(frames: Iterable[Frame]) -> list[Facts]:
-    survey = Survey(strict=True)
+def surveyed(frames: Iterable[Frame], kind: type[Survey] = Survey) -> list[Facts]:
+    survey = kind(strict=True)
     survey.feed_all(frames)
     survey.finish()
     return list(survey.rows())
@@ -99,7 +95,7 @@ def pcap(frames: Iterable[Frame], order: str = "<", magic: int = 0xA1B23C4D) -> 
     return b"".join(parts)
 
 
-def fronted(path: Path, gulp: int = 0) -> list[Facts]:
+def fronted(path: Path, gulp: int = 1 << 17) -> list[Facts]:
     """What the quickest way makes of a file."""
     front = Front(strict=True)
     rows: list[Facts] = []
@@ -122,6 +118,7 @@ def test_the_facts_of_a_vector_are_those_of_its_lines(vector: dict[str, Any], tm
     )
     wanted = told(frames)
     assert surveyed(frames) == wanted
+    assert surveyed(frames, Front) == wanted
     path = tmp_path / "vector.pcap"
     path.write_bytes(pcap(frames))
     assert fronted(path) == wanted
@@ -138,7 +135,66 @@ def test_the_facts_of_a_real_capture_are_those_of_its_lines(truth: Path) -> None
         return
     wanted = told(frames)
     assert surveyed(frames) == wanted
+    assert surveyed(frames, Front) == wanted
     assert fronted(CORPUS / source / name) == wanted
+
+
+MAIL: list[dict[str, str]] = [
+    {"dir": "S", "bytes": "220 mx ESMTP\r\n"},
+    {"dir": "C", "bytes": "HELO c\r\n"},
+    {"dir": "S", "bytes": "250 mx\r\n"},
+    {"dir": "C", "bytes": "QUIT\r\n"},
+    {"dir": "S", "bytes": "221 bye\r\n"},
+]
+OTHER: list[dict[str, str]] = [
+    {"dir": "C", "bytes": "\x01binary\xff" * 200},
+    {"dir": "S", "bytes": "\x02answer\x00" * 200},
+]
+
+
+def many(plan: list[tuple[int, list[dict[str, str]]]]) -> list[Frame]:
+    """Conversations one after the other: (the server's port, what is said)."""
+    frames: list[Frame] = []
+    for number, (port, exchange) in enumerate(plan):
+        wire = Wire(sport=port, cport=20_000 + number, isn=(number * 7919, 5000), time=1_756_713_600_000_000_000)
+        wire.time += number * 100_000_000
+        frames += capture_of(exchange, wire=wire)
+    return [frame._replace(number=n) for n, frame in enumerate(frames, 1)]
+
+
+def some(frames: list[Frame], strangers: int, path: Path) -> tuple[list[Facts], int]:
+    """The rows when so many conversations that are no mail are followed, and how many others there were."""
+    path.write_bytes(pcap(frames))
+    front = Front(strict=True, strangers=strangers)
+    rows: list[Facts] = []
+    take_in(front, [path], lambda octets: rows.extend(front.rows()), gulp=2000)
+    front.finish()
+    return [*rows, *front.rows()], front.passed
+
+
+@pytest.mark.parametrize("port", [443, 5555])
+def test_mail_among_many_others_has_the_rows_it_has_when_all_are_listed(port: int, tmp_path: Path) -> None:
+    frames = many([(25, MAIL), *[(port, OTHER)] * 20, (2525, MAIL), *[(port, OTHER)] * 20, (25, MAIL)])
+    every = told(frames)
+    rows, passed = some(frames, 5, tmp_path / "many.pcap")
+    assert passed + len(rows) == len(every) == 43
+    assert [row for row in rows if row.protocol == "smtp"] == [row for row in every if row.protocol == "smtp"]
+    assert all(row in every for row in rows)
+    assert sum(row.protocol != "smtp" for row in rows) == 5
+
+
+def test_ports_used_again_by_what_is_passed_over_are_counted_again(tmp_path: Path) -> None:
+    frames = many([(443, OTHER)] * 3)
+    once = list(many([(443, OTHER)]))
+    again = [frame._replace(time=frame.time + 5_000_000_000) for frame in frames[: len(once)]]
+    wire = Wire(sport=443, cport=20_001, isn=(77, 99), time=frames[-1].time + 10_000_000_000)
+    anew = [*capture_of(OTHER, wire=wire)]
+    assert some([*frames, *again[:1], *anew, *many([(25, MAIL)])], 0, tmp_path / "again.pcap")[1] == 4
+
+
+def test_mail_on_a_port_of_another_protocol_is_found_where_there_is_room(tmp_path: Path) -> None:
+    rows, passed = some(many([(443, MAIL), (443, OTHER)]), 5, tmp_path / "mail.pcap")
+    assert ([row.protocol for row in rows], passed) == (["smtp", "opaque"], 0)
 
 
 # ── whatever is said, and however it arrives ─────────────────────────────────────────────────────────────────────────
@@ -219,7 +275,9 @@ conversations = st.lists(
 )  # fmt: skip
 damage = st.lists(
     st.tuples(
-        st.sampled_from(["drop", "again", "swap", "late", "cut", "flip"]), st.integers(0, 200), st.integers(0, 80)
+        st.sampled_from(["drop", "again", "swap", "late", "early", "cut", "flip"]),
+        st.integers(0, 200),
+        st.integers(0, 80),
     ),
     max_size=5,
 )
@@ -246,13 +304,14 @@ def arrived(told: list[list[Frame]], order: list[int], damages: list[tuple[str, 
             mixed.insert(min(at + more % 6, len(mixed)), mixed.pop(at))
         elif what == "cut":
             mixed[at] = frame._replace(data=frame.data[: max(14, len(frame.data) - more)])
-        elif what == "flip":
+        elif what == "flip" and len(frame.data) > 14:
             place = 14 + more % (len(frame.data) - 14)
             mixed[at] = frame._replace(
                 data=frame.data[:place] + bytes([frame.data[place] ^ 1]) + frame.data[place + 1 :]
             )
-        else:
-            mixed[at:] = [f._replace(time=f.time + more * 1_000_000_000) for f in mixed[at:]]
+        elif what in ("late", "early"):  # the clock of the capturing host is set on, or back
+            seconds = more if what == "late" else -more
+            mixed[at:] = [f._replace(time=f.time + seconds * 1_000_000_000) for f in mixed[at:]]
     return [
         frame._replace(number=n, time=frame.time // 1_000_000_000 * 1_000_000_000 + n * step)
         for n, frame in enumerate(mixed, 1)
@@ -265,7 +324,7 @@ def arrived(told: list[list[Frame]], order: list[int], damages: list[tuple[str, 
     st.lists(st.integers(0, 3), min_size=1, max_size=7),
     damage,
     st.sampled_from([1_000, 30_000_000, 700_000_000]),
-    st.sampled_from([0, 0, 120, 700]),
+    st.sampled_from([1 << 17, 1 << 17, 120, 700]),
     st.sampled_from("<>"),
 )
 def test_the_quick_way_comes_to_what_the_long_way_comes_to(
@@ -279,6 +338,7 @@ def test_the_quick_way_comes_to_what_the_long_way_comes_to(
     frames = arrived(said, order, damages, step)
     wanted = told(frames)
     assert surveyed(frames) == wanted
+    assert surveyed(frames, Front) == wanted
     with NamedTemporaryFile(suffix=".pcap") as file:
         file.write(pcap(frames, byte_order))
         file.flush()
