@@ -138,6 +138,7 @@ class SmtpDialogue(Asking):
             self._replied(reply.owed, reply.code)
             if cut == "cut-by-gap":
                 self._open = reply._replace(over=True)  # a piece behind the gap belongs to it
+                self._spoken_since = self._asks.received
             elif reply.owed is not None and reply.owed.what == "greeting":
                 self._run_together(data)
         else:
@@ -166,8 +167,12 @@ class SmtpDialogue(Asking):
         """A piece of a reply behind a gap: the end of one reply (G3)."""
         voice = self._answers
         voice.give(data, voice.pdu("reply (fragment)"), raw(data, end), flags)
-        if self._open is None and self._owed:
-            self._open = Open(Pdu("", ""), b"", self._owed.popleft())
+        if self._open is not None and self._open.over and self._asks.received > self._spoken_since:
+            self._open = None  # the client had its end, and went on: this is of another reply
+        if self._open is None:
+            self._prove_end()
+            if self._owed:
+                self._open = Open(Pdu("", ""), b"", self._owed.popleft())
         reply, self._open = self._open, None
         if reply is None or reply.over:
             return
@@ -195,10 +200,7 @@ class SmtpDialogue(Asking):
     def _match(self, code: bytes) -> Owed | None:
         """Counting; where a gap made the count uncertain, what a code can only answer."""
         owed = self._owed
-        content = self._content if self._phase is Phase.MAIL and not owed else None
-        if content is not None and content.answered(_is_command):  # D5, G5
-            self._lost_commands = self._asks.after_gap or self._asks.broken
-            self._mail_over()
+        self._prove_end()
         if self._phase is Phase.UNKNOWN and not owed and self._asks.waiting:
             waits = self._asks.peek()
             if waits.endswith(b"\n") and b"\r\n" not in waits:
@@ -235,6 +237,13 @@ class SmtpDialogue(Asking):
             if head.late:
                 self._lost_commands = False
         return head
+
+    def _prove_end(self) -> None:
+        """D5, G5: a reply comes though no end of the mail data was seen, and nothing else waits for one."""
+        content = self._content if self._phase is Phase.MAIL and not self._owed else None
+        if content is not None and content.answered(_is_command):
+            self._lost_commands = self._asks.after_gap or self._asks.broken
+            self._mail_over()
 
     def _greeted_by_gap(self) -> bool:
         """The greeting lies in a gap: drop it. Always False, for the reply at hand answers something else."""
