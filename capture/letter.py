@@ -38,8 +38,8 @@ class Message:
     began, ended: whether its first and its last octet are known to be its first and its last; ending: ``CRLF.CRLF``,
     ``LAST``, ``nonstandard`` (the other side took it for the end all the same) or ``""``; replies: to its end, the
     first line of each, several in LMTP; reply: the code of the last one; frames: first and last; time: ns; presumed:
-    that it begins here rests on what was not captured; across: stream offset on the other side behind what belongs to
-    it there: its last reply, or the RETR that asked for it; 0 if there is none.
+    where it begins, or which lines it has, rests on what was not captured; across: stream offset on the other side
+    behind what belongs to it there: its last reply, or the RETR that asked for it; 0 if there is none.
     """
 
     conversation: int
@@ -81,7 +81,7 @@ class Message:
         if not self.began:
             said.append("The beginning of the message was not captured.")
         if self.presumed:
-            said.append("That it begins here is presumed: nothing that was captured shows it.")
+            said.append("Which octets it has is presumed: what would show it was not captured.")
         lost = sum(hole.octets for hole in self.holes)
         if lost:
             places = len(self.holes) + self.more_holes

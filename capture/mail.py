@@ -75,7 +75,7 @@ class Messages:
 
 
 def _rows(update: Update) -> Iterable[tuple[Line, bytes | None]]:
-    """Lines and runs, those of one side in order of offset, else in the order in which they were made."""
+    """Lines and runs, those of one side in order of offset, runs of the other side in order of capture."""
     if not update.runs:
         return ((line, None) for line in update.lines)
     return _merged(update)
@@ -88,10 +88,14 @@ def _merged(update: Update) -> Iterator[tuple[Line, bytes | None]]:
                     frames=run.frames, time=run.time, order=run.order)  # fmt: skip
         runs.setdefault((run.conversation, run.side), deque()).append(line)
     for line in update.lines:
-        before = runs.get((line.conversation, line.side))
-        while before and before[0].offset < line.offset:
-            run_line = before.popleft()
-            yield run_line, run_line.data
+        own = runs.get((line.conversation, line.side))
+        while own and own[0].offset < line.offset:
+            before = own.popleft()
+            yield before, before.data
+        other = runs.get((line.conversation, line.side.other))
+        while other and other[0].order < line.order:
+            before = other.popleft()
+            yield before, before.data
         yield line, None
     for rest in runs.values():
         for line in rest:

@@ -27,6 +27,7 @@ class _Voice:
     open: bool = False  # a reply whose last line was not seen yet
     answers: Unit | None = None  # what that reply answers
     final: bool = True
+    number: int = 0  # of the last reply
 
 
 class Pairing:
@@ -186,6 +187,10 @@ class Pairing:
     def _reply(self, line: Line, voice: _Voice, unit: Unit) -> list[Pair]:
         """The first line of a reply: what does it answer?"""
         out: list[Pair] = []
+        number = int(unit.ident[1:])
+        if number <= voice.number:
+            return out  # a fragment stood in the middle of a reply, which goes on
+        voice.number = number
         self.trips.replies += 1
         if unit.name == FRAGMENT and voice.answers is not None and not voice.final:
             voice.open = False  # the rest of the reply before it

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from capture.envelope import RECIPIENTS, Envelope, Recipient, chunk, path
 from capture.letter import HOLES, Ended, Event, Hole, Message, Piece, Told
@@ -28,19 +29,29 @@ class _Voice:
 
     end: int = 0
     gaps: deque[Missing] = field(default_factory=deque)
+    first: int = -1  # order of its first line
     last: str = ""  # the name of the last line's PDU
     message: Message | None = None
     unit: str = ""
     chunk: int = 0  # octets of this BDAT chunk still to come
     final: bool = False  # and it is the last one
+    listed: str = ""  # a unit that may be a list or a message
     retrieved: str = ""  # the unit of a response whose lines are a message
+
+
+class _Doubt(NamedTuple):
+    """Orders of the DATA and of the first line that was taken for a message's; behind: that follows the DATA."""
+
+    asked: int
+    order: int
+    behind: bool
 
 
 class Post:
     """One conversation's messages."""
 
-    __slots__ = ("answers", "asked", "broken", "envelope", "events", "facts", "go_aheads", "ident", "ordinal",
-                 "pairing", "previous", "proposed", "voices", "waiting")  # fmt: skip
+    __slots__ = ("answers", "asked", "broken", "doubts", "envelope", "events", "facts", "go_aheads", "ident", "ordinal",
+                 "pairing", "previous", "proposed", "undecided", "voices", "waiting")  # fmt: skip
 
     def __init__(self, ident: int) -> None:
         self.ident, self.ordinal = ident, 0
@@ -56,6 +67,8 @@ class Post:
         self.asked = -1  # order of the last DATA
         self.go_aheads: deque[int] = deque(maxlen=8)  # orders of the last 354s
         self.broken = False  # a gap was passed
+        self.doubts: dict[Message, _Doubt] = {}  # messages of which it is not sure that they begin where they do
+        self.undecided: list[Message] = []  # those of them that ended, and wait for no reply
 
     def line(self, line: Line, octets: bytes | None = None) -> None:
         """The next line; ``octets``: all of it is content, several lines of it."""
@@ -77,8 +90,9 @@ class Post:
                 self._close(voice, told=False)
         for pair in self.pairing.finish():
             self._paired(pair)
-        for message in self.waiting.values():
-            self.events.append(Told(message))
+        for message in (*self.undecided, *self.waiting.values()):
+            self._tell(message)
+        self.undecided.clear()
         self.waiting.clear()
 
     # --- lines --------------------------------------------------------------------------------------------------
@@ -94,6 +108,8 @@ class Post:
         gap = line.offset - voice.end
         gap_at, voice.end = voice.end, line.offset + len(line.data)
         self.broken = self.broken or gap > 0
+        if voice.first < 0:
+            voice.first = line.order
         while voice.gaps and voice.gaps[0].offset < line.offset:
             voice.gaps.popleft()
         name = line.pdu.name
@@ -160,26 +176,34 @@ class Post:
         if "start-missing" in line.flags:
             message.began = False
         if command == "DATA" and "assumed" in line.flags and message.began:
-            message.presumed = self._doubtful(line, behind)
+            self.doubts[message] = _Doubt(self.asked, line.order, behind)
         elif command == "BDAT":
             # Earlier chunks may lie in front of the capture, or in a gap behind MAIL.
             lost = self.broken or self.facts is None or self.facts.midstream
             message.presumed = message.began and lost and (envelope.mail_from is None or not envelope.whole)
         return message
 
-    def _doubtful(self, line: Line, behind: bool) -> bool:
-        """Whether nothing shows that an assumed message begins here. behind: the line follows a DATA command.
+    def _doubtful(self, message: Message, doubt: _Doubt) -> bool:
+        """Whether nothing shows that an assumed message begins where it does.
 
-        A 354 between that and this line shows it. Where the other side was not captured at all, it is taken as given
-        (rule O1); where it was, only as long as nothing is missing.
+        A 354 between the DATA and its first line shows it. Where the other side was not captured at all, it is taken
+        as given (rule O1); where it was, only as long as nothing is missing.
         """
-        if any(self.asked < order < line.order for order in self.go_aheads):
+        if any(doubt.asked < order < doubt.order for order in self.go_aheads):
             return False
-        if not behind:
+        if not doubt.behind:
             return True
-        if self.pairing.saying(line.side.other) is None:
+        other = self.voices[1 if message.side is Side.CLIENT else 0]
+        if other.first < 0:
             return False
         return self.broken or self.facts is None or self.facts.midstream
+
+    def _tell(self, message: Message) -> None:
+        """All that will be known of a message is known."""
+        doubt = self.doubts.pop(message, None)
+        if doubt is not None:
+            message.presumed = self._doubtful(message, doubt)
+        self.events.append(Told(message))
 
     def _content(self, line: Line, voice: _Voice, message: Message, octets: bytes | None = None) -> None:
         """The user data of a line are octets of the message."""
@@ -219,6 +243,8 @@ class Post:
             voice.retrieved = line.pdu.ident if asked is not None and asked.verb in ("RETR", "TOP") else ""
             return
         content = octets is not None or any(span.role is _UD for span in line.spans)
+        if not content and not _ends(line):
+            voice.listed = line.pdu.ident  # a list; or, where the command is not known, a line of a message
         if message is None:
             if not content and voice.retrieved != line.pdu.ident:
                 return
@@ -228,6 +254,7 @@ class Post:
             if status is not None:
                 _answer(message, status)
             message.across = asked.end if asked is not None else 0
+        message.presumed = message.presumed or voice.listed == line.pdu.ident
         self._content(line, voice, message, octets)
         if _ends(line):
             message.ended = True
@@ -262,8 +289,10 @@ class Post:
         self.events.append(Ended(message))
         if told and not message.replies and len(self.waiting) < WAITING:
             self.waiting[message.side, voice.unit] = message
+        elif message in self.doubts and len(self.undecided) < WAITING:
+            self.undecided.append(message)  # what the other side said before it may not have come out yet
         else:
-            self.events.append(Told(message))
+            self._tell(message)
 
     # --- the envelope -------------------------------------------------------------------------------------------
 
@@ -314,7 +343,7 @@ class Post:
             _answer(message, reply)
         if pair.final:
             del self.waiting[key]
-            self.events.append(Told(message))
+            self._tell(message)
 
     def _answered_early(self, pair: Pair, asked: Unit) -> None:
         """The server need not wait for the octets of the last chunk to refuse it."""

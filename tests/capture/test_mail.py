@@ -237,6 +237,13 @@ def test_a_capture_that_begins_inside_a_message_does_not_know_its_beginning() ->
     assert message.why == ("The beginning of the message was not captured.",)
 
 
+def test_a_line_that_may_be_of_a_list_makes_a_message_doubtful() -> None:
+    frames = session("S: +OK ready", "S: +OK", "S: +OK\nTo: a\n\n3 apples\n.", port=110, sides="S")
+    [(message, data)] = messages(frames)
+    assert data == b"To: a\r\n\r\n"
+    assert message.why == ("Which octets it has is presumed: what would show it was not captured.",)
+
+
 def test_a_message_inside_which_commands_are_quoted_is_not_called_whole() -> None:
     quoted = "From: a\n\nMAIL FROM:<a@b>\nRCPT TO:<c@d>\nDATA\nSubject: quoted\n\nbody\n."
     frames = session(f"C: {quoted}", "S: 250 ok", "C: QUIT", "S: 221 bye", midstream=True)
