@@ -60,6 +60,7 @@ class Pop3Dialogue(Exchange):
         self._response: Pdu | None = None  # a response of many lines, being read
         self._content: Content | None = None
         self._listing_of = ""
+        self._listing_broken = False  # a gap may hide its end
 
     def settled(self, side: Side) -> int:
         if self._content is not None and side is Side.SERVER:
@@ -211,7 +212,7 @@ class Pop3Dialogue(Exchange):
         if not data:
             if cut:
                 voice.cross()
-                self._lost_responses = True
+                self._lost_responses = self._listing_broken = True
             return bool(cut)
         end = line_end(data)
         if self._response is not None and not self._interrupts(data):
@@ -292,8 +293,13 @@ class Pop3Dialogue(Exchange):
     _last_response: Pdu | None = None
 
     def _interrupts(self, data: bytes) -> bool:
-        """A status line inside what may be no listing at all: the answer to a bare AUTH had one line only."""
-        return self._listing_of == "AUTH" and _STATUS.match(data) is not None
+        """A status line inside what may be no listing at all: the answer to a bare AUTH had one line only.
+
+        Or what is one no more: its dot may lie in a gap, and the client has gone on.
+        """
+        if _STATUS.match(data) is None:
+            return False
+        return self._listing_of == "AUTH" or (self._listing_broken and bool(self._owed))
 
     def _listing(self, data: bytes, end: int, cut: str) -> None:
         """A line of LIST, UIDL, CAPA, or the dot behind them."""
@@ -368,7 +374,7 @@ class Pop3Dialogue(Exchange):
             self._auth = True  # of an AUTH that was not captured
         self._last_response = pdu if status == "+OK" else None
         if many and owed is not None:
-            self._response, self._listing_of = pdu, owed.command
+            self._response, self._listing_of, self._listing_broken = pdu, owed.command, cut == "cut-by-gap"
             if owed.content == "content":
                 self._content = Content(voice, pdu, eight_bit=True, limited=False, begun=True)
         if owed is not None:
