@@ -42,6 +42,7 @@ LINGER = 1_000_000_000  # ns after a RST; longer than any reordering
 LINGER_FIN = 60_000_000_000  # ns after two FINs with something missing: a host sends again for about so long (RFC 6298)
 WAITING = 8 << 20  # octets that wait behind holes, of all conversations; one of them alone may have half of it
 HISTORIES = 8 << 20  # delivered octets kept to compare with later copies, of all conversations; see `capture.half`
+COPIES_BEHIND_RST = 1 << 10  # of those, of each side of a conversation that a RST ended
 OWED = 8 << 20  # octets that are in no line yet, of all conversations; the dialogue bounds each (`LONGEST_WAIT`)
 LOOK = 2 << 20  # delivered octets between two looks at how much is owed
 STEP_BACK = 10_000_000_000  # ns, as in `capture.stream`
@@ -273,6 +274,8 @@ class Analyzer:
         if stream.ended and (not talk.closing or (stream.reset and not talk.reset)):
             talk.closed = talk.closing = True
             talk.reset = stream.reset
+            if stream.reset:
+                stream.forget(COPIES_BEHIND_RST)  # most conversations of mail that linger end so
             self._alarm(self._now + (LINGER if stream.reset else LINGER_FIN), talk, close=True)
         if stream.closed:
             self._close(talk, news, facts)

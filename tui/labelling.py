@@ -17,13 +17,14 @@ from capture import runs
 from capture.analyzer import Analyzer
 from capture.errors import ExitCode
 from capture.export import FORMATS
-from capture.model import Conversation, Line, Missing, Run, Update
+from capture.model import Conversation, Frame, Line, Missing, Run, Update
 from capture.record import WAITING_OCTETS, Ordered, Record
 from tui.condition import Condition
 from tui.progress import Progress
 from tui.reading import Reading
 from tui.sheet import Sheet
 
+FRAMES = 512  # that are labelled and printed together
 LARGE = 32 << 20  # octets of capture that take longer than a second process takes to start
 CLOSED = 4096  # finished conversations of which the facts are kept, for their rows may still wait
 
@@ -64,7 +65,7 @@ class Labelling:
 
     def rows(self) -> Iterator[Line | Missing | Run]:
         """Everything that the files hold, in order of capture. What was printed is written out now and then."""
-        for batch in self._reading.batches():
+        for batch in _parts(self._reading):
             yield from self._released(self._analyzer.feed_all(batch))
             self._sheet.write()
             self._progress.passed(batch)
@@ -120,7 +121,7 @@ def _by_two(reading: Reading, sheet: Sheet, progress: Progress, show_secrets: bo
 
     with progress, _no_collection(), Partner(show_secrets) as partner:
         shared = Shared(partner, show_secrets)
-        for batch in reading.batches():
+        for batch in _parts(reading):
             for text in shared.feed(batch):
                 sheet.add(text)
             sheet.write()
@@ -130,6 +131,13 @@ def _by_two(reading: Reading, sheet: Sheet, progress: Progress, show_secrets: bo
             sheet.add(text)
     sheet.write()
     return _verdict(reading, sheet, err, shared.hurried, _nothing(None, None))
+
+
+def _parts(reading: Reading) -> Iterator[list[Frame]]:
+    """The frames, as many at once as stay in a processor's cache with what is made of them."""
+    for batch in reading.batches():
+        for start in range(0, len(batch), FRAMES):
+            yield batch[start : start + FRAMES]
 
 
 def _for_two(files: Sequence[str]) -> bool:

@@ -29,9 +29,9 @@ from capture.model import Frame
 from capture.record import Ordered
 from capture.shares import Event, Giving, Taking
 
-AHEAD = 1  # batches of events that the partner may not have answered when it gets one more conversation
+AHEAD = 2  # batches of events that the partner may not have answered when it gets one more conversation
 PIPE = 1 << 20  # octets; what Linux allows everybody
-FAR_AHEAD = 3  # ... when it is waited for: so much is kept in memory
+FAR_AHEAD = 6  # ... when it is waited for: so much is kept in memory
 _length = struct.Struct("<Q")
 
 Piece = tuple[int, str]  # the order of its first octet, and the text without its last line end
