@@ -197,6 +197,28 @@ def test_mail_on_a_port_of_another_protocol_is_found_where_there_is_room(tmp_pat
     assert ([row.protocol for row in rows], passed) == (["smtp", "opaque"], 0)
 
 
+@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+@given(st.integers(0, 3000), st.integers(0, 3000), st.integers(0, 255), st.sampled_from([1 << 17, 200]))
+def test_a_damaged_file_gives_the_rows_and_the_notes_that_its_reader_gives(
+    cut: int, place: int, octet: int, gulp: int
+) -> None:
+    octets = bytearray(pcap(many([(25, MAIL), (2525, MAIL), (443, OTHER)])))
+    octets[24 + place % (len(octets) - 24)] = octet
+    del octets[max(24, len(octets) - cut) :]
+    with NamedTemporaryFile(suffix=".pcap") as file:
+        file.write(octets)
+        file.flush()
+        with read(file.name) as capture:
+            frames = list(capture)
+        front = Front(strict=True)
+        notes = take_in(front, [file.name], gulp=gulp)
+        front.finish()
+        assert list(front.rows()) == told(frames)
+        assert [(note.kind, note.text) for note in notes] == [
+            (note.kind, f"{file.name}: {note.text}") for note in capture.notes
+        ]
+
+
 # ── whatever is said, and however it arrives ─────────────────────────────────────────────────────────────────────────
 
 Exchange = list[tuple[Side, bytes]]
