@@ -52,7 +52,8 @@ class Asking(Exchange):
         self._secret = False  # the last client line held, or was, a credential
         self._by_lf = False  # ... and its lines end in LF, as a reply proved
         self._fresh = midstream  # no M3 line was written yet
-        self._quoting = False  # ... and is quoting one in a message
+        self._doubtful = False  # the last line was a fragment behind a gap
+        self._quoting = False  # the middle of a session is of a message that quotes one
         self._turn_over = False  # the server answers what the client said in the middle of a session
         self._unknown: Pdu | None = None  # mail data of the UNKNOWN phase
         self._sasl_layer = False  # 235 was the last reply: the client may go on through a security layer
@@ -215,6 +216,12 @@ class Asking(Exchange):
         end = line_end(data)
         proxy = voice.offset == 0 and not cut and data.startswith((b"PROXY TCP4 ", b"PROXY TCP6 ", b"PROXY UNKNOWN"))
         command = commands.parse(data, end, bool(cut) or not end, self._utf8)
+        if self._doubtful:
+            self._doubtful = False
+            if end and not command.verb and (self._alone or self._lost_replies):
+                voice.unpull(len(data))  # DATA may lie in the gap, and no reply says that it does not
+                self._phase, self._unknown = Phase.UNKNOWN, None
+                return
         flags = (*more, *command.flags, *self._early(len(data)))
         if cut:
             flags += (cut,)
@@ -246,8 +253,7 @@ class Asking(Exchange):
             return
         if fragment:
             voice.give(data, voice.pdu("command (fragment)"), raw(data, end), flags)
-            if self._alone and "after-gap" in flags:
-                self._phase, self._unknown = Phase.UNKNOWN, None  # DATA may lie in the gap, and no reply says so
+            self._doubtful = "after-gap" in flags
         else:
             pdu = voice.pdu(f"{command.verb} command" if command.verb else "unknown command")
             whole = bool(end) and not (command.verb == "BDAT" and command.size > 0)
