@@ -6,9 +6,11 @@ import hashlib
 import json
 import os
 import resource
+import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -221,3 +223,25 @@ def test_a_reader_that_goes_away_costs_no_message(tmp_path: Path) -> None:
         assert process.stderr.read() == b""
         assert process.wait(timeout=60) == 141
     assert len(manifest(tmp_path / "out")) == 400
+
+
+def test_an_interrupt_leaves_what_was_finished_and_nothing_half_done(tmp_path: Path) -> None:
+    said = (*DATA, "C: one\n.", "S: 250 ok", *ENVELOPE, "C: DATA", "S: 354 go", "C: two", "C: three")
+    path, out = save(tmp_path / "x.pcapng", session(*said, close=False)), tmp_path / "out"
+    argv = [sys.executable, "-m", "tui.cli", "mail", "-", "-o", str(out)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(argv, **pipes, env=ENVIRONMENT) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(path.read_bytes())
+        process.stdin.flush()
+        deadline = time.monotonic() + 30
+        while not (out / ".1-2.part").exists():
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+        assert b"Traceback" not in process.stderr.read()
+    assert sorted(p.name for p in out.iterdir()) == ["0001-01.eml", "manifest.json"]
+    assert [row["sha256"] for row in manifest(out)] == [hashlib.sha256(b"one\r\n").hexdigest()]
