@@ -6,7 +6,8 @@ it that says why it may be wrong. What the whole capture says of a line is the m
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import random
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
@@ -97,6 +98,41 @@ def test_beginning_at_each_frame_in_turn_mislabels_no_line(name: str) -> None:
             record = record_of(session[begun:])
             if all(fact.protocol != "opaque" for fact in record.conversations):
                 assert mislabelled(whole, places(record, from_end=True)) == [], f"from frame {begun + 1}"
+
+
+SESSIONS = [name for name in NAMES if name not in ("begins-in-body", "starttls")]  # records have no second chance
+
+
+def thinned(session: tuple[Frame, ...], chance: random.Random) -> list[Frame]:
+    """About one segment in eight was not captured."""
+    return [frame for frame in session if not payload(frame) or chance.random() > 0.125]
+
+
+def cut_short(session: tuple[Frame, ...], chance: random.Random) -> list[Frame]:
+    """The capture kept the first octets of each frame only."""
+    snap = chance.choice((68, 96, 120, 150, 200))
+    return [frame._replace(data=frame.data[:snap]) for frame in session]
+
+
+def disordered(session: tuple[Frame, ...], chance: random.Random) -> list[Frame]:
+    """Neighbours in each other's place, the clock going on."""
+    arrived = list(session)
+    for n in range(len(arrived) - 1):
+        if chance.random() < 0.2:
+            one, other = arrived[n : n + 2]
+            arrived[n : n + 2] = other._replace(time=one.time), one._replace(time=other.time)
+    return arrived
+
+
+@pytest.mark.parametrize("damage", [thinned, cut_short, disordered])
+@pytest.mark.parametrize("name", SESSIONS)
+def test_damage_all_over_a_session_mislabels_no_line_unsaid(
+    name: str, damage: Callable[[tuple[Frame, ...], random.Random], list[Frame]]
+) -> None:
+    session = frames(name)
+    whole = places(record_of(session))
+    for seed in range(5):
+        assert mislabelled(whole, places(record_of(damage(session, random.Random(seed))))) == [], f"seed {seed}"
 
 
 # ── cases that were wrong once ───────────────────────────────────────────────────────────────────────────────────────
