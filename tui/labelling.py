@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -142,7 +143,7 @@ def _parts(reading: Reading) -> Iterator[list[Frame]]:
 
 def _for_two(files: Sequence[str]) -> bool:
     """Whether a second process is worth its start, and may be started."""
-    if threading.active_count() > 1 or len(os.sched_getaffinity(0)) < 2:
+    if sys.platform != "linux" or threading.active_count() > 1 or len(os.sched_getaffinity(0)) < 2:
         return False
     return sum(os.path.getsize(name) for name in files if os.path.isfile(name)) >= LARGE
 
