@@ -23,16 +23,16 @@ _ETHERNET = 1
 _GULP = 1 << 17  # octets at once: as many as stay in the processor's second cache while they are walked
 
 
-def _nothing(octets: int) -> None: ...
+def _nothing(frames: int, octets: int) -> None: ...
 
 
 def take_in(
-    front: Front, paths: Sequence[str | Path], passed: Callable[[int], None] = _nothing, gulp: int = _GULP
+    front: Front, paths: Sequence[str | Path], passed: Callable[[int, int], None] = _nothing, gulp: int = _GULP
 ) -> list[Note]:
     """Feed a capture in so many files, in order of time, but do not finish. Returns what is odd about the files.
 
-    passed: told now and then how many octets more are through; gulp: octets to read at once. Raises as
-    `capture.sources.files.read`.
+    passed: told now and then how many more frames, and octets of the files, are through; gulp: octets to read at once.
+    Raises as `capture.sources.files.read`.
     """
     if len(paths) == 1 and os.path.isfile(paths[0]):
         source = open_octets(paths[0], gulp)
@@ -46,7 +46,7 @@ def take_in(
     with read_all(paths) as capture:
         for batch in capture.batches():
             front.feed_all(batch)
-            passed(sum(len(frame.data) for frame in batch) + RECORD * len(batch))
+            passed(len(batch), sum(len(frame.data) for frame in batch) + RECORD * len(batch))
     return capture.notes
 
 
@@ -71,12 +71,12 @@ def _sensible(head: bytes, order: str) -> bool:
     return True
 
 
-def _gulps(front: Front, source: Octets, data: bytes, shape: Shape, passed: Callable[[int], None]) -> list[Note]:
+def _gulps(front: Front, source: Octets, data: bytes, shape: Shape, passed: Callable[[int, int], None]) -> list[Note]:
     """The records of a file, as `capture.sources.pcap` reads them."""
     findings, unpack = Findings(), struct.Struct(shape.order + "4I").unpack_from
     at, number = HEADER, 1
     while True:
-        need, begun = RECORD, at
+        need, begun, before = RECORD, at, number
         while True:
             at, number = front.walk(data, at, number, shape)
             if at + RECORD > len(data):
@@ -90,7 +90,7 @@ def _gulps(front: Front, source: Octets, data: bytes, shape: Shape, passed: Call
             time = seconds * 1_000_000_000 + fraction * shape.unit
             front.feed(Frame(number, time, data[at + RECORD : end], max(captured, length)))
             number, at = number + 1, end
-        passed(at - begun)
+        passed(number - before, at - begun)
         if need > RECORD + MAX_RECORD:
             text = f"record {number} claims {need - RECORD} octets; nothing behind it can be read"
             findings.note(BROKEN, text, number)

@@ -36,10 +36,15 @@ class Progress:
 
     def passed(self, frames: Sequence[Frame]) -> None:
         """So many more frames are through."""
+        if self._shows:
+            self.counted(len(frames), sum(len(frame.data) for frame in frames) + 16 * len(frames))
+
+    def counted(self, frames: int, octets: int) -> None:
+        """So many more frames are through, and so many octets of their files."""
         if not self._shows:
             return
-        self._frames += len(frames)
-        self._octets += sum(len(frame.data) for frame in frames) + 16 * len(frames)
+        self._frames += frames
+        self._octets += octets
         now = time.monotonic()
         if now >= self._due:
             self._due = now + INTERVAL

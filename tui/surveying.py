@@ -27,6 +27,7 @@ from capture.front import STRANGERS, Front
 from capture.intake import take_in
 from capture.model import Endpoint
 from capture.sources.files import DAMAGE
+from tui.progress import Progress
 
 _SECOND = 1_000_000_000
 _HEADING = (
@@ -45,16 +46,18 @@ def list_conversations(files: Sequence[str], form: str, out: TextIO, err: TextIO
     front, found = Front(strangers=None if every else STRANGERS), 0
     write, printed = out.write, FORMS[form]()
 
-    def passed(_octets: int) -> None:
+    def passed(frames: int, octets: int) -> None:
         nonlocal found
+        progress.counted(frames, octets)
         for row in front.rows():
             found += 1
+            progress.end()  # the terminal may be the same
             write(printed(row) + "\n")
 
-    with _uncollected():
+    with Progress(files, err) as progress, _uncollected():
         notes = take_in(front, files, passed)
         front.finish()
-        passed(0)
+        passed(0, 0)
     for note in notes:
         err.write(f"wiretalk: {note.text}\n")
     if front.passed:

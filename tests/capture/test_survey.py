@@ -99,7 +99,7 @@ def fronted(path: Path, gulp: int = 1 << 17) -> list[Facts]:
     """What the quickest way makes of a file."""
     front = Front(strict=True)
     rows: list[Facts] = []
-    take_in(front, [path], lambda octets: rows.extend(front.rows()), gulp)
+    take_in(front, [path], lambda _frames, _octets: rows.extend(front.rows()), gulp)
     front.finish()
     return [*rows, *front.rows()]
 
@@ -167,7 +167,7 @@ def some(frames: list[Frame], strangers: int, path: Path) -> tuple[list[Facts], 
     path.write_bytes(pcap(frames))
     front = Front(strict=True, strangers=strangers)
     rows: list[Facts] = []
-    take_in(front, [path], lambda octets: rows.extend(front.rows()), gulp=2000)
+    take_in(front, [path], lambda _frames, _octets: rows.extend(front.rows()), gulp=2000)
     front.finish()
     return [*rows, *front.rows()], front.passed
 
