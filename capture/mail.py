@@ -75,7 +75,7 @@ class Messages:
 
 
 def _rows(update: Update) -> Iterable[tuple[Line, bytes | None]]:
-    """Lines and runs, those of one side in order of offset, runs of the other side in order of capture."""
+    """Lines and runs, those of one side in order of offset, else in the order in which they were made."""
     if not update.runs:
         return ((line, None) for line in update.lines)
     return _merged(update)
@@ -91,10 +91,6 @@ def _merged(update: Update) -> Iterator[tuple[Line, bytes | None]]:
         own = runs.get((line.conversation, line.side))
         while own and own[0].offset < line.offset:
             before = own.popleft()
-            yield before, before.data
-        other = runs.get((line.conversation, line.side.other))
-        while other and other[0].order < line.order:
-            before = other.popleft()
             yield before, before.data
         yield line, None
     for rest in runs.values():

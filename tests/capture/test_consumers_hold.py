@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from capture.analyzer import Analyzer
@@ -85,6 +85,11 @@ def unstuffed(octets: bytes) -> bytes:
     return b"\r\n".join(row[1:] if row.startswith(b".") else row for row in rows)
 
 
+@example(
+    [(C, b"EHLO c\r\n"), (C, b"DATA\r\n"), (C, b"EHLO c\r\n"), (S, b"nonsense\r\n")], 25, "middle", random.Random(1)
+)
+@example([(C, b"DATA\r\n"), (S, b"220 mx"), (C, b"EHLO c\r\n")], 25, "middle", random.Random(1))
+@example([(S, b"250-more\r\n"), (S, b"2"), (S, 1), (S, b"220 mx ESMTP\r\n")], 25, "middle", random.Random(1))
 @settings(deadline=None, max_examples=int(os.environ.get("WIRETALK_EXAMPLES", "300")))
 @given(
     steps,
