@@ -56,13 +56,16 @@ dump=
 """
 
 
+FILES = {name: PLACE / f"{name}.pcap" for name in ("smtp", "tenth", "mixed")}
+
+
 def load() -> dict[str, Path]:
-    """The three files by name (``smtp``, ``tenth``, ``mixed``), made if they are not there.
+    """The three `FILES`, made if they are not there.
 
     Raises SystemExit with a sentence when a program that makes them is missing.
     """
     PLACE.mkdir(parents=True, exist_ok=True)
-    files = {name: PLACE / f"{name}.pcap" for name in ("smtp", "tenth", "mixed")}
+    files = FILES
     if not files["smtp"].exists():
         _capture(files["smtp"])
     for name, make in (("tenth", _tenth), ("mixed", _mixed)):
@@ -76,6 +79,12 @@ def load() -> dict[str, Path]:
 def frames(path: Path) -> int:
     """How many frames a capture of ours holds."""
     return len(_starts(path.read_bytes())) - 1
+
+
+def main() -> None:
+    """Make what is not there, and say how much it is."""
+    files = load()
+    print(f"{frames(files['smtp'])} frames, {files['smtp'].stat().st_size >> 20} MiB")
 
 
 def _capture(path: Path) -> None:
@@ -130,3 +139,7 @@ def _mixed(data: bytes) -> bytes:
             body = tcp + (data[tcp + 12] >> 4 << 2)
             mixed[body:end] = mixed[body:end].translate(other)
     return bytes(mixed)
+
+
+if __name__ == "__main__":
+    main()
