@@ -433,6 +433,7 @@ class Analyzer:
             if self._tally.waiting.octets <= WAITING // 2:
                 return
             talk.take(stream.relieve(), news)
+            self._waiting[talk.ident] = talk
             talk.changed()
             facts.append(talk.facts())
 
@@ -447,11 +448,11 @@ class Analyzer:
                     talk.stream.forget(share)
         for talk in news.unsettled.values():
             talk.settle(news)  # else what is owed would depend on how frames come together
-        debts = [(owed, talk) for talk in self._open.values() if (owed := talk.owed)]
+        debts = [(owed, talk) for talk in self._waiting.values() if (owed := talk.owed)]
         total = sum(owed for owed, _ in debts)
         if total <= OWED:
             return
-        for owed, talk in sorted(debts, key=lambda debt: -debt[0]):
+        for owed, talk in sorted(debts, key=lambda debt: (-debt[0], debt[1].ident)):
             if total <= OWED // 2:
                 return
             talk.hurry(news)
