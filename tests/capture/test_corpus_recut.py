@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(
     not SESSIONS, reason=f"NO CORPUS at {CORPUS}: set WIRETALK_CORPUS; real captures are not checked"
 )
 
-MOST = 30_000  # octets of payload; a longer capture says the same more slowly
+MOST = 10_000  # octets of payload; a longer capture says the same more slowly
 # One side alone of a message that quotes a session, picked up in its middle: nothing tells a quoted command from one.
 UNKNOWABLE = {"packetbeat__smtp_multiple_late_data_transmission.pcap", "packetbeat__smtp_multiple_late_start.pcap"}
 
