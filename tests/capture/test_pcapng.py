@@ -45,7 +45,7 @@ def test_frames_written_and_read_again_are_equal(tmp_path: Path) -> None:
 
 @given(
     st.lists(
-        st.tuples(st.integers(0, 2**64 - 1), st.binary(max_size=40), st.integers(0, 3000), st.integers(0, 1)),
+        st.tuples(st.integers(0, 2**63 - 1), st.binary(max_size=40), st.integers(0, 3000), st.integers(0, 1)),
         max_size=9,
     )
 )
