@@ -43,9 +43,9 @@ ethtool -K eth0 tso off gso off gro off
 nsenter -t $there -n ip addr add 192.0.2.25/24 dev eth1
 nsenter -t $there -n ip link set eth1 up
 nsenter -t $there -n ethtool -K eth1 tso off gso off gro off
-nsenter -t $there -n smtp-sink -u "$SINK_USER" 192.0.2.25:25 200 & sink=$!
-tcpdump -i eth0 -s 0 -B 262144 -Z "$DUMP_USER" -w "$OUT" tcp port 25 & dump=$!
-until [ -s "$OUT" ] && nsenter -t $there -n sh -c 'grep -q ":0019 " /proc/net/tcp'; do sleep 0.05; done
+nsenter -t $there -n smtp-sink -u nobody 192.0.2.25:25 200 & sink=$!
+tcpdump -i eth0 -s 0 -B 262144 -Z root -w "$OUT" tcp port 25 2>"$OUT.log" & dump=$!
+until grep -q listening "$OUT.log" && nsenter -t $there -n sh -c 'grep -q ":0019 " /proc/net/tcp'; do kill -0 $dump $sink; sleep 0.05; done
 while read -r messages octets; do
     smtp-source -s 4 -m "$messages" -l "$octets" -f a@example.org -t b@example.net 192.0.2.25:25
 done
@@ -62,7 +62,7 @@ FILES = {name: PLACE / f"{name}.pcap" for name in ("smtp", "tenth", "mixed")}
 def load() -> dict[str, Path]:
     """The three `FILES`, made if they are not there.
 
-    Raises SystemExit with a sentence when a program that makes them is missing.
+    Raises SystemExit with a sentence when a program that makes them is missing, or it takes root to make them.
     """
     PLACE.mkdir(parents=True, exist_ok=True)
     files = FILES
@@ -95,22 +95,18 @@ def _capture(path: Path) -> None:
             f"the load cannot be made: {', '.join(missing)} not installed (Debian: postfix, which need not be started; "
             "tcpdump, util-linux, iproute2, ethtool)"
         )
+    if os.geteuid() != 0:
+        raise SystemExit("the load can only be made by root, once: smtp-sink and tcpdump change to users of their own")
     part = path.with_suffix(".part")
     part.unlink(missing_ok=True)
-    root = os.geteuid() == 0
-    environment = {
-        **os.environ,
-        "PATH": where,
-        "OUT": str(part),
-        "SINK_USER": "nobody" if root else "root",
-        "DUMP_USER": "root",
-    }
-    argv = ["unshare", *(["-n"] if root else ["-U", "-r", "-n"]), "sh", "-c", _RECIPE]
+    environment = {**os.environ, "PATH": where, "OUT": str(part)}
+    argv = ["unshare", "-n", "sh", "-c", _RECIPE]
     sessions = "".join(f"{messages} {octets}\n" for messages, octets in SESSIONS)
     subprocess.run(argv, env=environment, input=sessions, text=True, check=True)
     if (count := frames(part)) < _LEAST:
         raise SystemExit(f"only {count} frames were captured, of more than {_LEAST}: see {part}")
     part.rename(path)
+    part.with_suffix(".part.log").unlink()
 
 
 def _starts(data: bytes) -> list[int]:
