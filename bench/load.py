@@ -45,7 +45,10 @@ nsenter -t $there -n ip link set eth1 up
 nsenter -t $there -n ethtool -K eth1 tso off gso off gro off
 nsenter -t $there -n smtp-sink -u nobody 192.0.2.25:25 200 & sink=$!
 tcpdump -i eth0 -s 0 -B 262144 -Z root -w "$OUT" tcp port 25 2>"$OUT.log" & dump=$!
-until grep -q listening "$OUT.log" && nsenter -t $there -n sh -c 'grep -q ":0019 " /proc/net/tcp'; do kill -0 $dump $sink; sleep 0.05; done
+until grep -q listening "$OUT.log" && nsenter -t $there -n sh -c 'grep -q ":0019 " /proc/net/tcp'; do
+    kill -0 $dump $sink
+    sleep 0.05
+done
 while read -r messages octets; do
     smtp-source -s 4 -m "$messages" -l "$octets" -f a@example.org -t b@example.net 192.0.2.25:25
 done
