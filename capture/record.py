@@ -40,9 +40,7 @@ class Record:
         self._sorted: list[Row] | None = []
         self.gaps: list[Missing] = []
         self.notes: list[Note] = []
-        self.noted: Counter[tuple[int, str]] = (
-            Counter()
-        )  # by conversation and kind: kept or not
+        self.noted: Counter[tuple[int, str]] = Counter()  # by conversation and kind: kept or not
 
     def apply(self, update: Update) -> None:
         """Add what became known."""
