@@ -141,8 +141,8 @@ class Count:
             if latest and data[:3].isdigit() and data[3:4] != b"-":
                 self.last_reply = line.order, int(code)
         elif code in ("+OK", "-ERR", "+"):
-            if data.startswith(code.encode()):
-                if latest:
-                    self.last_reply = line.order, code
-            elif any(span.field in ("content", "line-end") for span in line.spans):
+            # A line of a message is no status line, whatever it begins with.
+            if any(span.field in ("content", "line-end") for span in line.spans):
                 self._content[line.side] = line.pdu.ident
+            elif data.startswith(code.encode()) and latest:
+                self.last_reply = line.order, code

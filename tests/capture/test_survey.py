@@ -340,6 +340,18 @@ def arrived(told: list[list[Frame]], order: list[int], damages: list[tuple[str, 
     ]
 
 
+def test_a_line_of_a_message_that_begins_like_a_status_is_none() -> None:
+    said = [
+        {"dir": "S", "bytes": "the middle of a message\r\n"},
+        {"dir": "S", "bytes": "+OK says one of its lines\r\n"},
+        {"dir": "C", "bytes": "NOOP\r\n"},
+    ]
+    frames = list(capture_of(said, wire=Wire(sport=110), midstream=True, close=False))
+    (facts,) = told(frames)
+    assert (facts.protocol, facts.last_reply) == ("pop3", None)
+    assert surveyed(frames) == [facts]
+
+
 @settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 @given(
     conversations,
