@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from capture.analyzer import COPIES_BEHIND_RST
 from capture.half import MASK
 from capture.model import ACK, FIN, RST, SYN, Endpoint, Gap, Side
 from capture.stream import Stream
@@ -53,12 +54,13 @@ class Way:
 class Swift(Flow):
     """ways: both directions, client first; None before it is opened, once it is woken, and when it is over.
 
-    voice: whose octets came last; said: what is kept, while there are ways; broken: a RST was seen.
+    voice: whose octets came last; said: what is kept, while there are ways; broken: a RST was seen,
+    behind so many segments with octets: heard_unbroken.
 
     Most conversations never need what `Talk` makes for one. So it is made when it is needed (`rouse`).
     """
 
-    __slots__ = ("_asleep", "broken", "said", "voice", "ways")
+    __slots__ = ("_asleep", "broken", "heard_unbroken", "said", "voice", "ways")
 
     def __init__(
         self,
@@ -110,6 +112,7 @@ class Swift(Flow):
         self.voice: Way | None = None
         self.said: list[Kept] = []
         self.broken = False
+        self.heard_unbroken = 0
 
     def open(self, sequence: int, keys: tuple[bytes, bytes]) -> tuple[Way, Way]:
         """The client's SYN, which is the conversation's first segment, has this number."""
@@ -129,7 +132,8 @@ class Swift(Flow):
             # As `capture.stream` believes it; its octets and its acknowledgement count for nothing.
             if told & SYN or way.base < 0 or BEHIND < (sequence - way.due()) & MASK < MASK + 1 - BEHIND:
                 return False
-            self.broken = True
+            if not self.broken:
+                self.broken, self.heard_unbroken = True, sum(len(parts) for _, parts in self.said)
         elif told == SYN | ACK:
             if way.base >= 0 or way.side is Side.CLIENT or payload or acknowledgement != other.base:
                 return False
@@ -186,11 +190,17 @@ class Swift(Flow):
                 half.begin(way.base, settled=True, since=(1, self.start))
                 half.synchronised = True
             way.end()
+        heard = 0
         for item in self.said:
             assert not isinstance(item, Gap)
             half = stream.halves(item[0])[0]
             for octets in item[1]:
+                if self.broken and heard == self.heard_unbroken:
+                    stream.forget(COPIES_BEHIND_RST)
                 half.deliver(octets, 0, 0, 0)
+                heard += 1
+        if self.broken and heard == self.heard_unbroken:
+            stream.forget(COPIES_BEHIND_RST)  # as the analyzer does when the RST comes
         for way in ways:
             half = stream.halves(way.side)[0]
             if way.fin:

@@ -340,6 +340,17 @@ def arrived(told: list[list[Frame]], order: list[int], damages: list[tuple[str, 
     ]
 
 
+@pytest.mark.parametrize("size", [100, 1000, 1100, 3000])
+def test_behind_a_reset_few_copies_are_kept_on_either_way(size: int) -> None:
+    wire = Wire()
+    told_before = [{"dir": "S", "bytes": "220 mx.example ESMTP\r\n"}, {"dir": "S", "bytes": "x" * size}]
+    frames = list(capture_of(told_before, wire=wire, close=False))
+    frames += [wire.reset(C), wire.segment(S, b"554 mx", sequence=wire.isn[1] + 1)]
+    frames = [frame._replace(number=n) for n, frame in enumerate(frames, 1)]
+    for kind in (Survey, Front):
+        assert surveyed(frames, kind) == told(frames)
+
+
 def test_a_line_of_a_message_that_begins_like_a_status_is_none() -> None:
     said = [
         {"dir": "S", "bytes": "the middle of a message\r\n"},
