@@ -133,7 +133,8 @@ class Swift(Flow):
             if told & SYN or way.base < 0 or BEHIND < (sequence - way.due()) & MASK < MASK + 1 - BEHIND:
                 return False
             if not self.broken:
-                self.broken, self.heard_unbroken = True, sum(len(parts) for _, parts in self.said)
+                self.broken = True
+                self.heard_unbroken = sum(len(item[1]) for item in self.said if not isinstance(item, Gap))
         elif told == SYN | ACK:
             if way.base >= 0 or way.side is Side.CLIENT or payload or acknowledgement != other.base:
                 return False
