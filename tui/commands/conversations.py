@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 
 import click
@@ -27,13 +25,7 @@ def command(files: tuple[str, ...], form: str, every: bool) -> None:
     Several FILEs are one capture, in order of time; '-' reads standard input. The exit status is 0; 1: there is no
     conversation; 2: a file is damaged or no capture.
     """
+    from tui.reading import end
     from tui.surveying import list_conversations
 
-    try:
-        code = list_conversations(files, form, sys.stdout, sys.stderr, every=every)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader went away (| head): nothing to say, and nothing more to write at interpreter exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 128 + signal.SIGPIPE
-    raise SystemExit(code)
+    end(lambda: list_conversations(files, form, sys.stdout, sys.stderr, every=every))

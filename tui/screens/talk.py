@@ -18,6 +18,7 @@ from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from capture.errors import WiretalkError
+from capture.exported import NOT_SNIFFED
 from capture.model import Line, Update
 from tui.dialog import Kind
 from tui.messages import Closed, Event, Failed, Opened, Received, Said, Status
@@ -162,7 +163,7 @@ class TalkScreen(Place):
             dialog.say(NEVER_AGAIN if self._status.failure else AGAIN)
 
     def _show_state(self, status: Status) -> None:
-        unsniffed = "" if status.sniffed else "recorded at the socket, not sniffed"
+        unsniffed = "" if status.sniffed else NOT_SNIFFED
         if status.notice and status.notice != self._status.notice:
             self.wiretalk.dialog.say(status.notice)
             self._refill()
